@@ -1,0 +1,36 @@
+"""llamalite runs GGUF language models through prebuilt libllama libraries.
+
+Importing this package loads neither libllama nor numpy: the public names below are resolved on
+first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "LLM": "llamalite.llm",
+    "GenerationResult": "llamalite.llm",
+    "SamplingConfig": "llamalite.config",
+    "LlamaliteError": "llamalite.errors",
+}
+
+__all__ = ["LLM", "GenerationResult", "LlamaliteError", "SamplingConfig", "__version__"]
+
+if TYPE_CHECKING:
+    from llamalite.config import SamplingConfig
+    from llamalite.errors import LlamaliteError
+    from llamalite.llm import LLM, GenerationResult
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'llamalite' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
