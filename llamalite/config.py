@@ -80,7 +80,7 @@ class SamplingConfig:
     logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     grammar: str | None = None
     grammar_root: str = "root"
-    seed: int | None = _number(None, 0, 2**32 - 1, "None = random")
+    seed: int | None = _number(None, 0, 2**32 - 2, "None = random")
     max_tokens: int | None = _number(None, 0, _MAX_INT32, "None = until the context is full")
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False

@@ -1,0 +1,224 @@
+"""A model's weights and what its metadata says.
+
+Imports `ffi`, `llamalite.errors` and its own siblings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llamalite.core.owned import Owned
+from llamalite.core.vocab import Vocab
+from llamalite.errors import ModelLoadError, ModelNotFound, SymbolMissing
+from llamalite.ffi import native_log
+from llamalite.ffi.layouts import Layout
+from llamalite.ffi.library import Library
+from llamalite.ffi.structs import ProgressCallback
+
+
+def apply_params(struct: Any, layout: Layout, changes: dict[str, Any], release: str) -> None:
+    """Set fields of a params struct by their C names.
+
+    Raises:
+        SymbolMissing: this build's struct has no such field.
+    """
+    for name, value in changes.items():
+        if not layout.has(name):
+            raise SymbolMissing(
+                f"this libllama ({release}) has no parameter {name}: leave it out, or fetch a "
+                "newer build with 'llamalite lib install'"
+            )
+        setattr(struct, name, value)
+
+
+class Model(Owned):
+    """A loaded GGUF model.
+
+    Args:
+        library: the opened libllama.
+        path: the file, or the first of a split model's files.
+        on_progress: called with 0.0 to 1.0 while loading; an exception in it (Ctrl-C too) stops
+            the load and is raised again here.
+        devices: names of the devices to use; None = all.
+        params: fields of llama_model_params by their C names, such as n_gpu_layers=0.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        ModelLoadError: libllama refused it; the message holds its last words.
+        SymbolMissing: a parameter is unknown to this build.
+
+    Source: llama_model_load_from_file.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        path: str | os.PathLike[str],
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        devices: Sequence[str] | None = None,
+        **params: Any,
+    ) -> None:
+        self.library = library
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ModelNotFound(f"there is no model file {self.path}")
+        struct = library.model_defaults()
+        apply_params(struct, library.model_layout, params, library.release)
+        chosen = self._device_list(devices) if devices is not None else None
+        if chosen is not None:
+            struct.devices = ctypes.addressof(chosen)
+        progress = _Progress(on_progress)
+        struct.progress_callback = ctypes.cast(progress.callback, ctypes.c_void_p)
+        native_log.forget()
+        handle = library.llama_model_load_from_file(os.fsencode(self.path), struct)
+        progress.reraise(library, handle)
+        if not handle:
+            reason = native_log.recent_errors() or "libllama gave no reason"
+            raise ModelLoadError(f"{self.path} can't be loaded: {reason}")
+        super().__init__(handle)
+        self.vocab = Vocab(self)
+
+    def _free(self, handle: int) -> None:
+        self.library.llama_model_free(handle)
+
+    def _device_list(self, names: Sequence[str]) -> Any:
+        known = {device.name: device.handle for device in self.library.devices()}
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise ModelLoadError(
+                f"there is no device {missing[0]!r}: this library offers {', '.join(known)}"
+            )
+        return (ctypes.c_void_p * (len(names) + 1))(*[known[name] for name in names], None)
+
+    def _number(self, name: str) -> int:
+        return int(getattr(self.library, f"llama_model_{name}")(self.handle))
+
+    @cached_property
+    def n_ctx_train(self) -> int:
+        """Context length the model was trained with, in tokens."""
+        return self._number("n_ctx_train")
+
+    @cached_property
+    def n_embd(self) -> int:
+        """Width of the hidden state."""
+        return self._number("n_embd")
+
+    @cached_property
+    def n_embd_out(self) -> int:
+        """Width of an output embedding; n_embd on builds before b7639."""
+        has = self.library.has("llama_model_n_embd_out")
+        return self._number("n_embd_out") if has else self.n_embd
+
+    @cached_property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        return self._number("n_layer")
+
+    @cached_property
+    def n_params(self) -> int:
+        """Number of weights."""
+        return self._number("n_params")
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Size of all tensors."""
+        return self._number("size")
+
+    @cached_property
+    def n_cls_out(self) -> int:
+        """Number of classifier outputs, for models that rank."""
+        return self._number("n_cls_out")
+
+    @cached_property
+    def has_encoder(self) -> bool:
+        """Say whether prompts go through llama_encode first."""
+        return bool(self._number("has_encoder"))
+
+    @cached_property
+    def has_decoder(self) -> bool:
+        """Say whether the model can generate."""
+        return bool(self._number("has_decoder"))
+
+    @cached_property
+    def is_recurrent(self) -> bool:
+        """Say whether its memory is a state that can't be cut (Mamba, RWKV)."""
+        return bool(self._number("is_recurrent"))
+
+    @cached_property
+    def is_hybrid(self) -> bool:
+        """Say whether part of its memory is such a state; False on builds before b6685."""
+        has = self.library.has("llama_model_is_hybrid")
+        return bool(self._number("is_hybrid")) if has else False
+
+    @cached_property
+    def decoder_start_token(self) -> int:
+        """Token an encoder-decoder model's answer starts with, or -1."""
+        return self._number("decoder_start_token")
+
+    @cached_property
+    def description(self) -> str:
+        """Libllama's one-line description, such as "llama 134M Q4_1"."""
+        buffer = ctypes.create_string_buffer(256)
+        self.library.llama_model_desc(self.handle, ctypes.addressof(buffer), 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """Scalar GGUF metadata as strings, as libllama reads it; arrays are left out."""
+        count = self._number("meta_count")
+        by_index = ("llama_model_meta_key_by_index", "llama_model_meta_val_str_by_index")
+        return {
+            self._meta_string(by_index[0], i): self._meta_string(by_index[1], i)
+            for i in range(count)
+        }
+
+    def _meta_string(self, function: str, index: int) -> str:
+        room = 256
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(room)
+            address = ctypes.addressof(buffer)
+            length = getattr(self.library, function)(self.handle, index, address, room)
+            if length < room:
+                break
+            room = length + 1
+        return buffer.value.decode("utf-8", "replace")
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """Return the model's own chat template: the default one, or the one of that name."""
+        key = name.encode() if name else None
+        found = self.library.llama_model_chat_template(self.handle, key)
+        return found.decode("utf-8", "replace") if found else None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as one GGUF file."""
+        self.library.llama_model_save_to_file(self.handle, os.fsencode(path))
+
+
+class _Progress:
+    """Carries a Python callback's exception across native code."""
+
+    def __init__(self, on_progress: Callable[[float], None] | None) -> None:
+        self._on_progress = on_progress
+        self._raised: BaseException | None = None
+        self.callback = ProgressCallback(self._receive)
+
+    def _receive(self, fraction: float, _user: Any) -> bool:
+        try:
+            if self._on_progress is not None:
+                self._on_progress(fraction)
+        except BaseException as error:  # KeyboardInterrupt arrives here as well
+            self._raised = error
+            return False
+        return True
+
+    def reraise(self, library: Library, handle: int | None) -> None:
+        if self._raised is not None:
+            if handle:
+                library.llama_model_free(handle)
+            raise self._raised

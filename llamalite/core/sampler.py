@@ -1,0 +1,300 @@
+"""Sampler chains: how a token is picked from a row of logits.
+
+Owns the native chain and the order of its parts. Grammars stay outside the chain: a token is
+sampled first and checked, and only a rejected one costs a mask over the vocabulary.
+
+Imports numpy, `ffi`, `llamalite.errors` and its own siblings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llamalite.core.owned import Owned
+from llamalite.errors import ConstraintError, InvalidParameter
+from llamalite.ffi import compat
+from llamalite.ffi.structs import (
+    DEFAULT_SEED,
+    LogitBias,
+    SamplerChainParams,
+    TokenDataArray,
+)
+
+if TYPE_CHECKING:
+    from llamalite.core.context import Context
+    from llamalite.core.vocab import Vocab
+
+CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+"""llama_token_data."""
+
+_MIROSTAT_M = 100
+_SELECTORS = frozenset({"greedy", "dist", "mirostat", "mirostat_v2", "adaptive_p"})
+
+
+def random_seed() -> int:
+    """Return a seed that no sampler takes for "choose one yourself"."""
+    return secrets.randbelow(DEFAULT_SEED)
+
+
+class SamplerChain(Owned):
+    """Samplers applied one after another; the last one selects.
+
+    Each method adds one sampler and returns the chain. Nothing can be added after a selector
+    (greedy, dist, mirostat, adaptive_p).
+
+    Args:
+        vocab: the vocabulary sampled from.
+        n_ctx: what "the whole context" means for penalties, in tokens.
+
+    Source: llama_sampler_*.
+    """
+
+    def __init__(self, vocab: Vocab, n_ctx: int = 0) -> None:
+        self.vocab = vocab
+        self.library = vocab._model.library
+        self.n_ctx = n_ctx or vocab._model.n_ctx_train
+        self.names: list[str] = []
+        self._grammar: int | None = None
+        self._candidates: npt.NDArray[Any] | None = None
+        chain = self.library.llama_sampler_chain_init(SamplerChainParams(True))
+        super().__init__(chain, vocab._model)
+
+    def _free(self, handle: int) -> None:
+        self.library.llama_sampler_free(handle)
+        if self._grammar:
+            self.library.llama_sampler_free(self._grammar)
+            self._grammar = None
+
+    def _add(self, name: str, sampler: int | None) -> SamplerChain:
+        if self.complete:
+            self.library.llama_sampler_free(sampler)
+            raise InvalidParameter(
+                f"{name} can't follow {self.names[-1]}, which has picked the token already",
+                param="samplers",
+            )
+        if not sampler:
+            raise InvalidParameter(f"libllama refused the {name} sampler", param=name)
+        self.library.llama_sampler_chain_add(self.handle, sampler)
+        self.names.append(name)
+        return self
+
+    @property
+    def complete(self) -> bool:
+        """Say whether the chain ends with a selector and can sample."""
+        return bool(self.names) and self.names[-1] in _SELECTORS
+
+    def greedy(self) -> SamplerChain:
+        """Select the likeliest token, the first of equals."""
+        return self._add("greedy", self.library.llama_sampler_init_greedy())
+
+    def dist(self, seed: int) -> SamplerChain:
+        """Select at random by probability."""
+        return self._add("dist", self.library.llama_sampler_init_dist(seed))
+
+    def top_k(self, k: int) -> SamplerChain:
+        """Keep the k likeliest; 0 or less keeps all."""
+        return self._add("top_k", self.library.llama_sampler_init_top_k(k))
+
+    def top_p(self, p: float, min_keep: int = 0) -> SamplerChain:
+        """Keep the likeliest that together have probability p (nucleus)."""
+        return self._add("top_p", self.library.llama_sampler_init_top_p(p, min_keep))
+
+    def min_p(self, p: float, min_keep: int = 0) -> SamplerChain:
+        """Keep those at least p times as likely as the likeliest."""
+        return self._add("min_p", self.library.llama_sampler_init_min_p(p, min_keep))
+
+    def typical(self, p: float, min_keep: int = 0) -> SamplerChain:
+        """Keep those whose surprise is nearest the expected one (arXiv 2202.00666)."""
+        return self._add("typical_p", self.library.llama_sampler_init_typical(p, min_keep))
+
+    def top_n_sigma(self, n: float) -> SamplerChain:
+        """Keep logits within n standard deviations of the largest (arXiv 2411.07641)."""
+        return self._add("top_n_sigma", self.library.llama_sampler_init_top_n_sigma(n))
+
+    def temperature(self, t: float) -> SamplerChain:
+        """Divide logits by t; at 0 only the likeliest is left."""
+        return self._add("temperature", self.library.llama_sampler_init_temp(t))
+
+    def dynamic_temperature(self, t: float, delta: float, exponent: float) -> SamplerChain:
+        """Divide logits by t ± delta, more where entropy is high (arXiv 2309.02772)."""
+        sampler = self.library.llama_sampler_init_temp_ext(t, delta, exponent)
+        return self._add("temperature", sampler)
+
+    def xtc(self, probability: float, threshold: float, min_keep: int, seed: int) -> SamplerChain:
+        """Sometimes drop all but the least likely of those above the threshold."""
+        sampler = self.library.llama_sampler_init_xtc(probability, threshold, min_keep, seed)
+        return self._add("xtc", sampler)
+
+    def mirostat(self, seed: int, tau: float, eta: float) -> SamplerChain:
+        """Select so that surprise stays near tau (version 1, arXiv 2007.14966)."""
+        sampler = self.library.llama_sampler_init_mirostat(
+            self.vocab.n_tokens, seed, tau, eta, _MIROSTAT_M
+        )
+        return self._add("mirostat", sampler)
+
+    def mirostat_v2(self, seed: int, tau: float, eta: float) -> SamplerChain:
+        """Select so that surprise stays near tau (version 2)."""
+        sampler = self.library.llama_sampler_init_mirostat_v2(seed, tau, eta)
+        return self._add("mirostat_v2", sampler)
+
+    def penalties(
+        self, last_n: int, repeat: float, frequency: float, presence: float
+    ) -> SamplerChain:
+        """Make tokens of the last last_n less likely; -1 = the whole context."""
+        count = self.n_ctx if last_n < 0 else last_n
+        sampler = compat.init_penalties(
+            self.library, self.vocab.n_tokens, count, repeat, frequency, presence
+        )
+        return self._add("penalties", sampler)
+
+    def dry(
+        self,
+        multiplier: float,
+        base: float,
+        allowed_length: int,
+        last_n: int,
+        breakers: tuple[str, ...],
+    ) -> SamplerChain:
+        """Make tokens that would continue a repetition less likely; last_n -1 = context."""
+        sampler = compat.init_dry(
+            self.library, self.vocab.handle, self.n_ctx, multiplier, base, allowed_length,
+            self.n_ctx if last_n < 0 else last_n, breakers,
+        )  # fmt: skip
+        return self._add("dry", sampler)
+
+    def adaptive_p(self, target: float, decay: float, seed: int) -> SamplerChain:
+        """Select near a target probability over time (from b7748)."""
+        sampler = self.library.llama_sampler_init_adaptive_p(target, decay, seed)
+        return self._add("adaptive_p", sampler)
+
+    def logit_bias(self, bias: Mapping[int, float]) -> SamplerChain:
+        """Add to the logits of some tokens; -inf forbids one."""
+        ids = [self.vocab.check(token) for token in bias]
+        pairs = (LogitBias * len(ids))(
+            *[LogitBias(token, value) for token, value in zip(ids, bias.values(), strict=True)]
+        )
+        sampler = self.library.llama_sampler_init_logit_bias(
+            self.vocab.n_tokens, len(ids), ctypes.addressof(pairs)
+        )
+        return self._add("logit_bias", sampler)
+
+    def infill(self) -> SamplerChain:
+        """Merge candidates that share a prefix, for fill-in-the-middle; after top_k and top_p."""
+        return self._add("infill", self.library.llama_sampler_init_infill(self.vocab.handle))
+
+    def grammar(self, text: str, root: str = "root") -> SamplerChain:
+        """Allow only what a GBNF grammar allows.
+
+        The text must have passed `constraint.gbnf.check_grammar`: old builds abort the process on
+        some faulty ones.
+
+        Raises:
+            ConstraintError: libllama can't parse it.
+        """
+        if self._grammar:
+            raise ConstraintError("the chain has a grammar already", param="grammar")
+        self._grammar = self.library.llama_sampler_init_grammar(
+            self.vocab.handle, text.encode("utf-8"), root.encode("utf-8")
+        )
+        if not self._grammar:
+            raise ConstraintError("libllama can't parse this grammar", param="grammar")
+        return self
+
+    @property
+    def seed(self) -> int:
+        """Seed of the last sampler that has one."""
+        return int(self.library.llama_sampler_get_seed(self.handle))
+
+    def reset(self) -> None:
+        """Forget accepted tokens and start random numbers anew, grammar included."""
+        self.library.llama_sampler_reset(self.handle)
+        if self._grammar:
+            self.library.llama_sampler_reset(self._grammar)
+
+    def accept(self, token: int) -> None:
+        """Tell the samplers of a token chosen elsewhere, such as one of the prompt.
+
+        A grammar isn't told: it constrains only what is generated.
+        """
+        self.library.llama_sampler_accept(self.handle, self.vocab.check(token))
+
+    def sample(self, context: Context, row: int = -1) -> int:
+        """Pick a token from a row of the last batch, and accept it.
+
+        Raises:
+            InvalidParameter: the chain has no selector, or the row no output.
+            ConstraintError: the grammar allows no token here.
+        """
+        if not self.complete:
+            raise InvalidParameter("the chain has no sampler that selects", param="samplers")
+        logits = context.logits(row)
+        if self._grammar:
+            return self._sample_constrained(logits)
+        if self.names == ["greedy"]:
+            return int(logits.argmax())  # PERF: no candidate list of the whole vocabulary
+        return int(self.library.llama_sampler_sample(self.handle, context.handle, row))
+
+    def _sample_constrained(self, logits: npt.NDArray[np.float32]) -> int:
+        grammar = self._grammar
+        candidates = self._fill(logits)
+        token = self._select(candidates)
+        if not self._allows(token):
+            candidates = self._fill(logits)
+            array = _array_of(candidates)
+            self.library.llama_sampler_apply(grammar, ctypes.addressof(array))
+            if not np.isfinite(candidates["logit"]).any():
+                raise ConstraintError(
+                    "the grammar allows no token of this vocabulary here", param="grammar"
+                )
+            token = self._select(candidates)
+            if not self._allows(token):
+                raise ConstraintError(
+                    "the samplers left no token that the grammar allows", param="grammar"
+                )
+        self.library.llama_sampler_accept(grammar, token)
+        self.library.llama_sampler_accept(self.handle, token)
+        return token
+
+    def _fill(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        if self._candidates is None:
+            self._candidates = np.zeros(len(logits), CANDIDATE)
+        self._candidates["id"] = np.arange(len(logits), dtype=np.int32)
+        self._candidates["logit"] = logits
+        return self._candidates
+
+    def _select(self, candidates: npt.NDArray[Any]) -> int:
+        selected, entries = self.apply(candidates)
+        return int(entries["id"][selected])
+
+    def _allows(self, token: int) -> bool:
+        one = np.array([(token, 1.0, 0.0)], CANDIDATE)
+        array = _array_of(one)
+        self.library.llama_sampler_apply(self._grammar, ctypes.addressof(array))
+        return bool(np.isfinite(one["logit"][0]))
+
+    def apply(self, candidates: npt.NDArray[Any]) -> tuple[int, npt.NDArray[Any]]:
+        """Apply the chain (not the grammar) to candidates, without accepting.
+
+        Args:
+            candidates: CANDIDATE[n], n >= 1; changed in place.
+
+        Returns:
+            The index of the selected one (-1 if the chain has no selector) and CANDIDATE[m] of
+            those left, a view valid until the next call.
+        """
+        if not len(candidates):
+            raise InvalidParameter("there are no candidates", param="candidates")
+        array = _array_of(candidates)
+        self.library.llama_sampler_apply(self.handle, ctypes.addressof(array))
+        buffer = (ctypes.c_uint8 * (array.size * CANDIDATE.itemsize)).from_address(array.data)
+        return int(array.selected), np.frombuffer(buffer, CANDIDATE)
+
+
+def _array_of(candidates: npt.NDArray[Any]) -> TokenDataArray:
+    return TokenDataArray(candidates.ctypes.data, len(candidates), -1, False)

@@ -1,0 +1,132 @@
+"""From a SamplingConfig to a sampler chain.
+
+Imports `llamalite.config` and its own siblings.
+
+Source: the order is llama.cpp's common_sampler_init.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llamalite.core.sampler import SamplerChain, random_seed
+
+if TYPE_CHECKING:
+    from llamalite.config import SamplingConfig
+    from llamalite.core.vocab import Vocab
+
+
+def build_chain(config: SamplingConfig, vocab: Vocab, n_ctx: int) -> SamplerChain:
+    """Make the chain that a configuration asks for; samplers that are off are left out.
+
+    Args:
+        config: validated; its grammar must have passed `constraint.gbnf.check_grammar`.
+        vocab: the vocabulary sampled from.
+        n_ctx: what "the whole context" means for penalties.
+
+    Raises:
+        InvalidParameter: a biased token isn't in the vocabulary.
+        ConstraintError: libllama can't parse the grammar.
+        SymbolMissing: this build lacks a sampler that was asked for.
+    """
+    chain = SamplerChain(vocab, n_ctx)
+    try:
+        _fill(chain, config)
+    except BaseException:
+        chain.close()
+        raise
+    return chain
+
+
+def _fill(chain: SamplerChain, config: SamplingConfig) -> None:
+    seed = random_seed() if config.seed is None else config.seed
+    bias = dict(config.logit_bias)
+    if config.ignore_eos:
+        bias.update(dict.fromkeys(sorted(chain.vocab.eog_tokens), float("-inf")))
+    if bias:
+        chain.logit_bias(bias)
+    if config.grammar is not None:
+        chain.grammar(config.grammar, config.grammar_root)
+    if config.temperature == 0:
+        for name in config.samplers:
+            if name in {"penalties", "dry"}:
+                _STEPS[name](chain, config, seed)
+        chain.greedy()
+    elif config.mirostat:
+        chain.temperature(config.temperature)
+        add = chain.mirostat if config.mirostat == 1 else chain.mirostat_v2
+        add(seed, config.mirostat_tau, config.mirostat_eta)
+    else:
+        for name in config.samplers:
+            _STEPS[name](chain, config, seed)
+        if config.adaptive_target >= 0:
+            chain.adaptive_p(config.adaptive_target, config.adaptive_decay, seed)
+        else:
+            chain.dist(seed)
+
+
+def _penalties(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    strengths = (config.repeat_penalty, config.frequency_penalty, config.presence_penalty)
+    if config.repeat_last_n and strengths != (1.0, 0.0, 0.0):
+        chain.penalties(config.repeat_last_n, *strengths)
+
+
+def _dry(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.dry_multiplier and config.dry_penalty_last_n:
+        chain.dry(
+            config.dry_multiplier, config.dry_base, config.dry_allowed_length,
+            config.dry_penalty_last_n, config.dry_sequence_breakers,
+        )  # fmt: skip
+
+
+def _top_n_sigma(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.top_n_sigma >= 0:
+        chain.top_n_sigma(config.top_n_sigma)
+
+
+def _top_k(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.top_k:
+        chain.top_k(config.top_k)
+
+
+def _typical(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.typical_p < 1:
+        chain.typical(config.typical_p, config.min_keep)
+
+
+def _top_p(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.top_p < 1:
+        chain.top_p(config.top_p, config.min_keep)
+
+
+def _min_p(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.min_p > 0:
+        chain.min_p(config.min_p, config.min_keep)
+
+
+def _xtc(chain: SamplerChain, config: SamplingConfig, seed: int) -> None:
+    if config.xtc_probability > 0:
+        chain.xtc(config.xtc_probability, config.xtc_threshold, config.min_keep, seed)
+
+
+def _temperature(chain: SamplerChain, config: SamplingConfig, _seed: int) -> None:
+    if config.dynatemp_range > 0:
+        chain.dynamic_temperature(
+            config.temperature, config.dynatemp_range, config.dynatemp_exponent
+        )
+    elif config.temperature != 1:
+        chain.temperature(config.temperature)
+
+
+_STEPS: dict[str, Callable[[SamplerChain, SamplingConfig, int], None]] = {
+    "penalties": _penalties,
+    "dry": _dry,
+    "top_n_sigma": _top_n_sigma,
+    "top_k": _top_k,
+    "typical_p": _typical,
+    "top_p": _top_p,
+    "min_p": _min_p,
+    "xtc": _xtc,
+    "temperature": _temperature,
+}
