@@ -26,8 +26,16 @@ class Memory:
         self._lib = context.library
 
     @property
+    def exists(self) -> bool:
+        """Say whether the model keeps anything between batches; encoders don't."""
+        return bool(self._lib.llama_get_memory(self._context.handle))
+
+    @property
     def _handle(self) -> int:
-        return int(self._lib.llama_get_memory(self._context.handle))
+        handle = self._lib.llama_get_memory(self._context.handle)
+        if not handle:
+            raise InvalidParameter("this model keeps no memory between batches", param="model")
+        return int(handle)
 
     def _check(self, *seq_ids: int) -> None:
         for seq_id in seq_ids:

@@ -9,8 +9,9 @@ Imports numpy, `ffi`, `llamalite.errors` and its own siblings.
 from __future__ import annotations
 
 import ctypes
+import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,20 +189,34 @@ class SamplerChain(Owned):
         """Merge candidates that share a prefix, for fill-in-the-middle; after top_k and top_p."""
         return self._add("infill", self.library.llama_sampler_init_infill(self.vocab.handle))
 
-    def grammar(self, text: str, root: str = "root") -> SamplerChain:
+    def grammar(
+        self, text: str, root: str = "root", trigger_words: Sequence[str] = ()
+    ) -> SamplerChain:
         """Allow only what a GBNF grammar allows.
 
-        The text must have passed `constraint.gbnf.check_grammar`: old builds abort the process on
-        some faulty ones.
+        Args:
+            text: a grammar that has passed `constraint.gbnf.check_grammar`: old builds abort the
+                process on some faulty ones.
+            root: name of the start rule.
+            trigger_words: constrain only from the first of these words on, the word included.
 
         Raises:
             ConstraintError: libllama can't parse it.
         """
         if self._grammar:
             raise ConstraintError("the chain has a grammar already", param="grammar")
-        self._grammar = self.library.llama_sampler_init_grammar(
-            self.vocab.handle, text.encode("utf-8"), root.encode("utf-8")
-        )
+        source, start = text.encode("utf-8"), root.encode("utf-8")
+        if trigger_words:
+            # NOTE: a pattern of ours, because a faulty one would throw through ctypes.
+            words = "|".join(_escape_regex(word) for word in trigger_words)
+            patterns = (ctypes.c_char_p * 1)(f"[\\s\\S]*?({words})[\\s\\S]*".encode())
+            self._grammar = self.library.llama_sampler_init_grammar_lazy_patterns(
+                self.vocab.handle, source, start, ctypes.addressof(patterns), 1, None, 0
+            )
+        else:
+            self._grammar = self.library.llama_sampler_init_grammar(
+                self.vocab.handle, source, start
+            )
         if not self._grammar:
             raise ConstraintError("libllama can't parse this grammar", param="grammar")
         return self
@@ -243,7 +258,7 @@ class SamplerChain(Owned):
     def _sample_constrained(self, logits: npt.NDArray[np.float32]) -> int:
         grammar = self._grammar
         candidates = self._fill(logits)
-        token = self._select(candidates)
+        token, _ = self._select(candidates)
         if not self._allows(token):
             candidates = self._fill(logits)
             array = _array_of(candidates)
@@ -252,10 +267,11 @@ class SamplerChain(Owned):
                 raise ConstraintError(
                     "the grammar allows no token of this vocabulary here", param="grammar"
                 )
-            token = self._select(candidates)
-            if not self._allows(token):
+            token, logit = self._select(candidates)
+            if not math.isfinite(logit):
                 raise ConstraintError(
-                    "the samplers left no token that the grammar allows", param="grammar"
+                    "the other samplers forbid every token that the grammar allows here",
+                    param="grammar",
                 )
         self.library.llama_sampler_accept(grammar, token)
         self.library.llama_sampler_accept(self.handle, token)
@@ -268,9 +284,9 @@ class SamplerChain(Owned):
         self._candidates["logit"] = logits
         return self._candidates
 
-    def _select(self, candidates: npt.NDArray[Any]) -> int:
-        selected, entries = self.apply(candidates)
-        return int(entries["id"][selected])
+    def _select(self, candidates: npt.NDArray[Any]) -> tuple[int, float]:
+        selected, left = self.apply(candidates)
+        return int(left["id"][selected]), float(left["logit"][selected])
 
     def _allows(self, token: int) -> bool:
         one = np.array([(token, 1.0, 0.0)], CANDIDATE)
@@ -286,14 +302,21 @@ class SamplerChain(Owned):
 
         Returns:
             The index of the selected one (-1 if the chain has no selector) and CANDIDATE[m] of
-            those left, a view valid until the next call.
+            those left.
         """
         if not len(candidates):
             raise InvalidParameter("there are no candidates", param="candidates")
         array = _array_of(candidates)
         self.library.llama_sampler_apply(self.handle, ctypes.addressof(array))
+        if array.data == candidates.ctypes.data:
+            return int(array.selected), candidates[: array.size]
+        # A sampler put its own memory in place of ours, and may reuse it.
         buffer = (ctypes.c_uint8 * (array.size * CANDIDATE.itemsize)).from_address(array.data)
-        return int(array.selected), np.frombuffer(buffer, CANDIDATE)
+        return int(array.selected), np.frombuffer(buffer, CANDIDATE).copy()
+
+
+def _escape_regex(text: str) -> str:
+    return "".join(f"\\{char}" if char in "^$\\.*+?()[]{}|/" else char for char in text)
 
 
 def _array_of(candidates: npt.NDArray[Any]) -> TokenDataArray:
