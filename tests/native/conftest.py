@@ -47,7 +47,7 @@ def model(library: Library, smollm2: Path) -> Iterator[Model]:
 
 @pytest.fixture
 def context(model: Model) -> Iterator[Context]:
-    with Context(model, n_ctx=512, n_threads=2, n_threads_batch=2) as context:
+    with Context(model, n_ctx=512, n_threads=1, n_threads_batch=1) as context:
         yield context
 
 
@@ -55,5 +55,5 @@ def context(model: Model) -> Iterator[Context]:
 def llm(smollm2: Path) -> Iterator[LLM]:
     from llamalite import LLM
 
-    with LLM(smollm2, n_ctx=1024) as llm:
+    with LLM(smollm2, n_ctx=1024, n_threads=1) as llm:
         yield llm

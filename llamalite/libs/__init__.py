@@ -1,0 +1,57 @@
+"""Where libllama comes from: find, inspect, fetch, verify, unpack.
+
+Reading order: `platforms` (systems and file names), `elf` and `binaries` (what a file says),
+`machine` (what the loader here offers), `folder` and `inspect` (which files, and whether they can
+be loaded), `find` (which install), `releases` (what is pinned), `reach`, `download`, `npm`,
+`unpack`, `sources` and `install` (how one gets here).
+
+Nothing here loads a library: that is `llamalite.ffi`. May import `llamalite.config` and
+`llamalite.errors`. The names below are imported on first use, and everything up to `releases`
+needs the standard library alone. `install.install` keeps its longer name: the module has it here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llamalite.libs.find import Installed, find_library, libs_folder, list_installed
+    from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
+    from llamalite.libs.install import ensure_library, fetch_npm
+    from llamalite.libs.platforms import Platform, current_platform
+
+__all__ = [
+    "Installed",
+    "LibraryFiles",
+    "Platform",
+    "check_loadable",
+    "current_platform",
+    "ensure_library",
+    "fetch_npm",
+    "find_library",
+    "libs_folder",
+    "list_installed",
+    "scan_folder",
+]
+
+_HOMES = {
+    "Installed": "find",
+    "LibraryFiles": "inspect",
+    "Platform": "platforms",
+    "check_loadable": "inspect",
+    "current_platform": "platforms",
+    "ensure_library": "install",
+    "fetch_npm": "install",
+    "find_library": "find",
+    "libs_folder": "find",
+    "list_installed": "find",
+    "scan_folder": "inspect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

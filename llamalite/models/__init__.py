@@ -1,0 +1,1 @@
+"""Where models come from: names, the catalog, the Hugging Face Hub, the local store."""

@@ -1,0 +1,470 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.libllama_files import (
+    npm_archive,
+    official_archive,
+    release_table,
+    write_build,
+)
+from support.loopback_github import LoopbackGitHub, serving
+
+from llamalite.errors import (
+    ChecksumMismatch,
+    DownloadError,
+    LibraryIncompatible,
+    LibraryNotFound,
+    Offline,
+)
+from llamalite.libs.find import find_library, list_installed, mark_active
+from llamalite.libs.install import ensure_library, fetch_npm, install
+from llamalite.libs.platforms import current_platform
+from llamalite.libs.releases import PINNED, ReleaseTable
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = current_platform()
+FILE = "llama-b11146-bin-test.tar.gz"
+
+pytestmark = pytest.mark.skipif(
+    HERE.os != "linux", reason="the made-up builds are ELF files, which only Linux loads"
+)
+
+
+@pytest.fixture
+def archive() -> bytes:
+    return official_archive(arch=HERE.arch)
+
+
+@pytest.fixture
+def table(archive: bytes) -> ReleaseTable:
+    return release_table(archive, str(HERE))
+
+
+@pytest.fixture
+def github(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackGitHub]:
+    with serving() as github:
+        github.files[FILE] = archive
+        monkeypatch.setenv("LLAMALITE_GITHUB_URL", github.url)
+        yield github
+
+
+@pytest.fixture
+def no_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("LLAMALITE_GITHUB_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, pack: str) -> None:
+    """Put an `npm` on PATH that answers `config list` and runs a line of Python for `pack`."""
+    folder.mkdir()
+    program = folder / "npm"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json, shutil, sys, time\n"
+        "if sys.argv[1] == 'config':\n"
+        "    print(json.dumps({'proxy': None}))\n"
+        "else:\n"
+        f"    {pack}\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package.tgz"
+    package.write_bytes(npm_archive(HERE.arch))
+    fake_npm(tmp_path / "bin", monkeypatch, f"shutil.copy({str(package)!r}, 'x-1.tgz')")
+
+
+def nothing_is_left(home: Path) -> bool:
+    return find_library() is None and not list((home / "libs").glob("*"))
+
+
+def test_install_from_github(
+    github: LoopbackGitHub, table: ReleaseTable, said: list[str], own_home: Path
+) -> None:
+    installed = install(table=table, say=said.append)
+    assert installed.folder == own_home / "libs" / f"b11146-cpu-{HERE}"
+    assert (installed.source, installed.release) == ("github", "b11146")
+    assert github.requests == [
+        f"/ggml-org/llama.cpp/releases/download/b11146/{FILE}",
+        f"/storage/{FILE}",
+    ]
+    assert any(FILE in line and github.url in line for line in said)
+    files = find_library()
+    assert files is not None
+    assert files.release == "b11146"
+    assert files.llama.name == "libllama.so.0"
+    assert [path.name for path in (own_home / "libs").iterdir()] == [installed.folder.name]
+    assert stat.S_IMODE(installed.folder.stat().st_mode) & 0o055
+
+
+def test_a_second_install_fetches_nothing(
+    github: LoopbackGitHub, table: ReleaseTable, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = install(table=table, say=said.append)
+    github.requests.clear()
+    monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
+    assert install(table=table, release="v0.5.0", say=said.append) == first
+    assert ensure_library(said.append) == first.scan()
+    assert github.requests == []
+
+
+def test_a_damaged_install_is_replaced(
+    github: LoopbackGitHub, table: ReleaseTable, said: list[str]
+) -> None:
+    installed = install(table=table, say=said.append)
+    (installed.folder / "libggml-cpu-haswell.so").write_bytes(b"cut")
+    assert find_library() is None
+    again = install(table=table, say=said.append)
+    assert again.folder == installed.folder
+    assert len(again.scan().backends) == 1
+
+
+def test_a_wrong_digest_is_refused_and_nothing_is_left(
+    github: LoopbackGitHub, table: ReleaseTable, said: list[str], own_home: Path
+) -> None:
+    changed = bytearray(github.files[FILE])
+    changed[-1] ^= 1
+    github.files[FILE] = bytes(changed)
+    with pytest.raises(ChecksumMismatch, match="were pinned: nothing was kept"):
+        install(table=table, sources=("github",), say=said.append)
+    github.files[FILE] += b"more"
+    with pytest.raises(ChecksumMismatch):
+        install(table=table, sources=("github",), say=said.append)
+    assert nothing_is_left(own_home)
+
+
+def test_a_transfer_that_breaks_off_is_refused(
+    github: LoopbackGitHub, table: ReleaseTable, said: list[str], own_home: Path
+) -> None:
+    github.cut_at = 500
+    with pytest.raises(DownloadError, match=r"500"):
+        install(table=table, sources=("github",), say=said.append)
+    assert nothing_is_left(own_home)
+
+
+@pytest.mark.usefixtures("no_github", "npm")
+def test_npm_steps_in_where_github_refuses(table: ReleaseTable, said: list[str]) -> None:
+    installed = install(table=table, say=said.append)
+    assert (installed.source, installed.release) == ("npm", "b11146")
+    assert any("GitHub failed" in line and "refused" in line for line in said)
+    assert any("@node-llama-cpp/linux-x64@3.22.1" in line for line in said)
+    assert find_library() == installed.scan()
+
+
+@pytest.mark.usefixtures("npm")
+def test_npm_steps_in_where_github_has_not_the_file(
+    github: LoopbackGitHub, table: ReleaseTable, said: list[str]
+) -> None:
+    github.files.clear()
+    assert install(table=table, say=said.append).source == "npm"
+    assert any("404" in line for line in said)
+
+
+@pytest.mark.usefixtures("no_github")
+def test_all_sources_failing_names_each(
+    table: ReleaseTable,
+    said: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own_home: Path,
+) -> None:
+    fail = "sys.exit('npm warn x\\nnpm error code E404\\nnpm error 404 Not Found - no such thing')"
+    fake_npm(tmp_path / "bin", monkeypatch, fail)
+    with pytest.raises(DownloadError) as caught:
+        install(table=table, say=said.append)
+    message = str(caught.value)
+    assert "GitHub: http://127.0.0.1" in message
+    assert "refused" in message
+    assert "404 Not Found - no such thing" in message
+    assert "\n" not in message
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DownloadError, match="npm: npm isn't installed"):
+        install(table=table, say=said.append)
+    assert nothing_is_left(own_home)
+
+
+@pytest.mark.usefixtures("no_github")
+def test_an_npm_that_hangs_is_ended_with_its_children(
+    table: ReleaseTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+    hang = (
+        "import subprocess; child = subprocess.Popen(['sleep', '60']); "
+        f"open({str(pids)!r}, 'w').write(str(child.pid)); time.sleep(60)"
+    )
+    fake_npm(tmp_path / "bin", monkeypatch, hang)
+    monkeypatch.setattr("llamalite.libs.npm.TIME_LIMIT_S", 2.0)
+    started = time.monotonic()
+    with pytest.raises(DownloadError, match="took over 2 s"):
+        install(table=table, say=lambda _: None)
+    assert time.monotonic() - started < 15
+    child = int(pids.read_text())
+    for _ in range(100):
+        if not _runs(child):
+            break
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_offline_says_what_would_have_been_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
+    with pytest.raises(Offline) as caught:
+        ensure_library()
+    message = str(caught.value)
+    asset, pin = PINNED.asset(str(HERE), "cpu"), PINNED.npm[str(HERE), "cpu"]
+    assert asset is not None
+    for part in (
+        "LLAMALITE_OFFLINE",
+        f"{asset.file} ({asset.n_bytes:,} bytes)",
+        "https://github.com/ggml-org/llama.cpp/releases/download/b11146",
+        f"{pin.package}@{pin.version}",
+        "LLAMALITE_LIB",
+    ):
+        assert part in message
+    assert "\n" not in message
+    with pytest.raises(Offline, match=r"@node-llama-cpp/linux-x64@3\.10\.0 through npm"):
+        fetch_npm("@node-llama-cpp/linux-x64", "3.10.0", Path("nowhere"))
+
+
+def test_an_archive_for_another_machine_is_not_installed(
+    github: LoopbackGitHub, said: list[str], own_home: Path
+) -> None:
+    other = "arm64" if HERE.arch == "x64" else "x64"
+    github.files[FILE] = official_archive(arch=other)
+    table = release_table(github.files[FILE], str(HERE))
+    with pytest.raises(LibraryIncompatible, match=f"built for linux-{other}") as caught:
+        install(table=table, sources=("github",), say=said.append)
+    assert ".fetch-" not in str(caught.value)
+    assert nothing_is_left(own_home)
+
+
+def test_a_build_for_another_machine_goes_to_a_folder(
+    github: LoopbackGitHub, said: list[str], tmp_path: Path
+) -> None:
+    other = "arm64" if HERE.arch == "x64" else "x64"
+    github.files[FILE] = official_archive(arch=other)
+    table = release_table(github.files[FILE], f"linux-{other}")
+    dest = tmp_path / "for" / "there"
+    installed = install(
+        platform=f"linux-{other}", dest=dest, sources=("github",), table=table, say=said.append
+    )
+    assert installed.folder == dest
+    assert find_library() is None
+    assert [path.name for path in dest.parent.iterdir()] == ["there"]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(
+    table: ReleaseTable, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years")
+    with pytest.raises(DownloadError, match="no install of llamalite"):
+        install(table=table, dest=tmp_path / "full")
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "years"
+
+
+def test_a_killed_install_leaves_nothing_that_is_picked_up(
+    github: LoopbackGitHub, own_home: Path, tmp_path: Path
+) -> None:
+    stuck = tmp_path / "stuck.py"
+    stuck.write_text(
+        "import sys, time\n"
+        f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        "from support.libllama_files import official_archive, release_table\n"
+        "import llamalite.libs.install as module\n"
+        "def stop(*_):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "module._move_into_place = stop\n"
+        f"table = release_table(official_archive(arch={HERE.arch!r}), {str(HERE)!r})\n"
+        "module.install(table=table, sources=('github',))\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, str(stuck)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    child.send_signal(signal.SIGKILL)
+    _, errors = child.communicate()
+    assert line == "ready\n", errors
+    left = list((own_home / "libs").iterdir())
+    assert len(left) == 1
+    assert (left[0] / "lib" / "install.json").exists()
+    assert find_library() is None
+    assert list_installed() == []
+
+
+def test_what_a_killed_install_left_is_removed_a_day_later(
+    github: LoopbackGitHub, table: ReleaseTable, own_home: Path
+) -> None:
+    old, young = own_home / "libs" / ".fetch-old", own_home / "libs" / ".fetch-young"
+    for path in (old, young):
+        path.mkdir(parents=True)
+    os.utime(old, (time.time() - 100_000, time.time() - 100_000))
+    install(table=table, say=lambda _: None)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_two_installs_at_once_both_succeed(
+    github: LoopbackGitHub, table: ReleaseTable, own_home: Path
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(install, table=table, say=lambda _: None) for _ in range(4)]
+        folders = {run.result().folder for run in runs}
+    assert len(folders) == 1
+    assert find_library() is not None
+    assert [path.name for path in (own_home / "libs").iterdir()] == [f"b11146-cpu-{HERE}"]
+
+
+def test_llamalite_lib_wins_and_its_errors_are_raised(
+    github: LoopbackGitHub,
+    table: ReleaseTable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(table=table, say=lambda _: None)
+    own = write_build(tmp_path / "own", HERE.arch)
+    monkeypatch.setenv("LLAMALITE_LIB", str(own))
+    files = find_library()
+    assert files is not None
+    assert files.folder == own
+    monkeypatch.setenv("LLAMALITE_LIB", str(own / "libllama.so"))
+    assert find_library() == files
+    (own / "libggml-base.so").unlink()
+    with pytest.raises(LibraryIncompatible, match=r"^LLAMALITE_LIB: .*misses its sibling"):
+        find_library()
+    monkeypatch.setenv("LLAMALITE_LIB", str(tmp_path / "absent"))
+    with pytest.raises(LibraryNotFound, match=r"^LLAMALITE_LIB: "):
+        ensure_library()
+
+
+@pytest.mark.usefixtures("npm")
+def test_the_active_install_wins_over_the_pinned_one(
+    github: LoopbackGitHub, table: ReleaseTable, own_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pinned = install(table=table, sources=("github",), say=lambda _: None)
+    other = own_home / "libs" / f"b5640-cpu-{HERE}"
+    write_build(other, HERE.arch)
+    sizes = {path.name: path.stat().st_size for path in other.iterdir()}
+    record = {"format": 1, "release": "b5640", "backend": "cpu", "platform": str(HERE)}
+    record |= {"installed_at": "2099-01-01T00:00:00Z", "files": sizes}
+    (other / "install.json").write_text(json.dumps(record))
+    assert [item.release for item in list_installed()] == ["b11146", "b5640"]
+    mark_active(list_installed()[1])
+    assert [item.release for item in list_installed()] == ["b5640", "b11146"]
+    files = find_library()
+    assert files is not None
+    assert files.folder == other
+    (other / "libllama.so").unlink()
+    assert find_library() == pinned.scan()
+    assert "marked active" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backend": "tpu"}, "no tpu build"),
+        ({"release": "b9999"}, "no pinned digest"),
+        ({"release": "npm:3.10.0; rm"}, "no npm package and version"),
+        ({"sources": ("ftp",)}, "no source 'ftp'"),
+        ({"platform": "beos-x64"}, "'beos-x64'"),
+    ],
+)
+@pytest.mark.usefixtures("npm")
+def test_what_nobody_publishes_is_refused_in_one_line(
+    options: dict[str, object], said: str, own_home: Path
+) -> None:
+    with pytest.raises((DownloadError, LibraryNotFound, LibraryIncompatible)) as caught:
+        install(say=lambda _: None, **options)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert nothing_is_left(own_home)
+
+
+def test_a_home_that_cannot_be_written_is_named(
+    github: LoopbackGitHub, table: ReleaseTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLAMALITE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match=r"can't be installed in .*file"):
+        install(table=table, say=lambda _: None)
+
+
+@pytest.mark.usefixtures("npm")
+def test_any_npm_version_can_be_asked_for(tmp_path: Path) -> None:
+    installed = install(release="npm:3.10.0", say=lambda _: None)
+    assert installed.origin.endswith("@3.10.0")
+    assert installed.folder.name == f"b11146-cpu-{HERE}"
+    files = fetch_npm("@node-llama-cpp/linux-x64", "3.10.0", tmp_path / "x", say=lambda _: None)
+    assert (files.folder, files.release) == (tmp_path / "x", "v0.5.0")
+
+
+def test_the_pinned_table_is_whole() -> None:
+    assert all(len(asset.sha256) == 64 and asset.n_bytes > 10_000_000 for asset in PINNED.assets)
+    assert len({asset.sha256 for asset in PINNED.assets}) == len(PINNED.assets) == 14
+    assert PINNED.backends("linux-x64")[0] == "cpu"
+    cuda = PINNED.asset("linux-x64", "cuda")
+    assert cuda is not None
+    assert cuda.runtime is not None
+    assert cuda.runtime.file.startswith("cudart")
+
+
+def test_the_script_runs_from_a_checkout(
+    github: LoopbackGitHub, own_home: Path, tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        script = str(ROOT / "scripts" / "fetch_libllama.py")
+        command = [sys.executable, "-I", script, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+
+    listed = run("--list")
+    assert listed.returncode == 0
+    assert "b11146" in listed.stdout
+    assert run("--nonsense").returncode == 2
+    failed = run("--source", "github")  # the loopback GitHub doesn't have the pinned file
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.splitlines()[-1].startswith("fetch_libllama: http")
+    assert "404" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_every_reexported_name_is_there_and_is_no_module() -> None:
+    code = (
+        "import sys, types, llamalite.libs as libs\n"
+        "assert 'ssl' not in sys.modules and 'llamalite.libs.install' not in sys.modules\n"
+        "for name in libs.__all__ * 2:\n"
+        "    assert not isinstance(getattr(libs, name), types.ModuleType), name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

