@@ -1,0 +1,127 @@
+"""Dispatch of commands, and what becomes of errors: one line on stderr and an exit code.
+
+Owns the table of exit codes. Imports commands only when they are asked for, so that `--version`
+and usage errors take no longer than Python's own start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from llamalite import __version__, errors
+from llamalite.cli import terminal
+
+OVERVIEW = f"""\
+llamalite {__version__}: runs GGUF language models on this computer.
+
+Usage:
+  llamalite COMMAND [ARGUMENT...]
+  llamalite COMMAND --help
+  llamalite --version
+
+Commands:
+  run    answer a prompt
+  show   print what a model file says about itself
+  lib    fetch, list and find the native library
+  help   print this, or a command's help
+
+Exit codes: 0 done, 1 other failure, 2 wrong usage or request, 3 library, 4 GGUF file, 5 model,
+6 decoding, 7 engine, 8 download, 130 interrupted. LLAMALITE_DEBUG=1 shows tracebacks.
+"""
+
+COMMANDS = {
+    "run": "llamalite.cli.run",
+    "show": "llamalite.cli.show",
+    "lib": "llamalite.cli.lib",
+}
+
+EXIT_CODES: dict[type[BaseException], int] = {
+    errors.LlamaliteError: 1,
+    errors.RequestError: 2,
+    errors.LibraryError: 3,
+    errors.GGUFError: 4,
+    errors.ModelError: 5,
+    errors.DecodeError: 6,
+    errors.EngineError: 7,
+    errors.DownloadError: 8,
+    OSError: 1,
+    Exception: 70,
+    KeyboardInterrupt: 130,
+    BrokenPipeError: 141,  # as shells report a program that SIGPIPE ended
+}
+"""Families of errors to exit codes; a class takes the code of its nearest ancestor here."""
+
+
+def exit_code(error: type[BaseException]) -> int:
+    """Return the exit code of an error class."""
+    return next(EXIT_CODES[cls] for cls in error.__mro__ if cls in EXIT_CODES)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; never raises but for LLAMALITE_DEBUG.
+
+    Args:
+        argv: the arguments; None = those of this process.
+    """
+    terminal.prepare_output()
+    try:
+        code = dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("LLAMALITE_DEBUG"):
+            raise
+        return report(error)
+
+
+def dispatch(argv: list[str]) -> int:
+    """Run the command that `argv` names and return its exit code."""
+    if not argv:
+        sys.stderr.write(OVERVIEW)
+        return 2
+    name, rest = argv[0], argv[1:]
+    if name in {"--version", "-V"}:
+        print(f"llamalite {__version__}")
+        return 0
+    if name in {"help", "--help", "-h"}:
+        if not rest or rest[0] == "help":
+            sys.stdout.write(OVERVIEW)
+            return 0
+        name, rest = rest[0], ["--help"]
+    if name not in COMMANDS:
+        raise _unknown(name)
+    command = importlib.import_module(COMMANDS[name])
+    code: int = command.main(rest)
+    return code
+
+
+def report(error: BaseException) -> int:
+    """Print one line about an error on stderr, unless it needs none; return its exit code."""
+    if isinstance(error, BrokenPipeError | KeyboardInterrupt):
+        terminal.abandon_output(error)
+    elif isinstance(error, errors.LlamaliteError):
+        terminal.complain(str(error))
+    elif isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        terminal.complain(f"{error.strerror or error}{where}")
+        terminal.abandon_output(error)
+    else:
+        terminal.complain(
+            f"internal error, {type(error).__name__}: {error} (please report it, with what "
+            "LLAMALITE_DEBUG=1 prints)"
+        )
+    return exit_code(type(error))
+
+
+def _unknown(name: str) -> errors.InvalidParameter:
+    from difflib import get_close_matches
+
+    if name.startswith("-"):
+        return errors.InvalidParameter(
+            f"unknown option {name}; options come after a command, see 'llamalite --help'"
+        )
+    near = get_close_matches(name, [*COMMANDS, "help"], 1, 0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"commands are {', '.join(COMMANDS)}, help"
+    return errors.InvalidParameter(f"unknown command {name!r}: {hint}")

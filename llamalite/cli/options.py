@@ -1,0 +1,132 @@
+"""A command's options after docopt has read them, as values of the right type.
+
+Owns what is said about numbers and files that can't be read. Only module that imports docopt.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from llamalite.cli.argv import canonical, declared_options
+from llamalite.errors import InvalidParameter
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+class Options:
+    """What was given on the command line, by long name (`--top-k`) or place (`MODEL`)."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def text(self, name: str) -> str | None:
+        """Return an option's value as it is, or None."""
+        value = self._values[name]
+        return None if value is None else checked_text(str(value), name)
+
+    def texts(self, name: str) -> list[str]:
+        """Return all values of a repeatable option."""
+        return [checked_text(str(value), name) for value in self._values[name]]
+
+    def flag(self, name: str) -> bool:
+        """Say whether a flag was given."""
+        return bool(self._values[name])
+
+    def count(self, name: str) -> int:
+        """Return how often a repeatable flag was given."""
+        return int(self._values[name])
+
+    def whole(self, name: str, low: int | None = None) -> int | None:
+        """Return an option's value as a whole number of at least `low`, or None."""
+        value = self.text(name)
+        if value is None:
+            return None
+        if not _WHOLE.fullmatch(value):
+            raise InvalidParameter(f"{name} must be a whole number, not {shown(value)}", param=name)
+        if low is not None and int(value) < low:
+            raise InvalidParameter(f"{name} must be at least {low}, not {value}", param=name)
+        return int(value)
+
+    def number(self, name: str) -> float | None:
+        """Return an option's value as a number, or None."""
+        value = self.text(name)
+        if value is None:
+            return None
+        if not _NUMBER.fullmatch(value):
+            raise InvalidParameter(f"{name} must be a number, not {shown(value)}", param=name)
+        return float(value)
+
+    def file_text(self, name: str) -> str | None:
+        """Return the text of the file that an option names (`-` = stdin), or None."""
+        path = self.text(name)
+        if path is None:
+            return None
+        return read_stdin() if path == "-" else read_file(path, name)
+
+
+def parse(usage: str | None, command: str, argv: list[str]) -> Options | None:
+    """Read a command's arguments by its usage text; print that and return None for `--help`.
+
+    Raises:
+        InvalidParameter: the arguments don't fit the usage.
+    """
+    import docopt
+
+    if not usage:
+        raise InvalidParameter("Python's -OO removes the usage texts: run it without -OO")
+    arguments = canonical(argv, declared_options(usage))
+    if "--help" in arguments:
+        print(usage.strip())
+        return None
+    try:
+        return Options(dict(docopt.docopt(usage, [command, *arguments], default_help=False)))
+    except docopt.DocoptExit:
+        words = [word for word in arguments if not word.startswith("--")]
+        what = f"{shown(' '.join(words))} doesn't fit" if words else "something is missing"
+        raise InvalidParameter(
+            f"wrong arguments: {what}, see 'llamalite {command} --help' (text of several words "
+            "goes in quotes)"
+        ) from None
+
+
+def shown(value: str) -> str:
+    """Return a value in quotes for a message, cut if it is long."""
+    return repr(value if len(value) <= 60 else value[:60] + "…")
+
+
+def checked_text(value: str, name: str) -> str:
+    """Return text if it is valid Unicode: arguments in another encoding arrive damaged."""
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise InvalidParameter(f"{name} is not valid UTF-8", param=name)
+    return value
+
+
+def read_stdin() -> str:
+    """Return all of stdin as text."""
+    if sys.stdin is None:
+        raise InvalidParameter("there is nothing to read: stdin is closed", param="prompt")
+    content: bytes = sys.stdin.buffer.read()
+    return _decode(content, "stdin")
+
+
+def read_file(path: str, name: str) -> str:
+    """Return a file's text; `name` is the option that names the file."""
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidParameter(f"{name}: can't read {path}: {reason}", param=name) from None
+    return _decode(content, path)
+
+
+def _decode(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidParameter(
+            f"{where} is not valid UTF-8 (byte {error.start}): convert it first"
+        ) from None

@@ -1,0 +1,238 @@
+"""Print what a model file says about itself. Nothing is loaded; only the header is read.
+
+Usage:
+  llamalite show [--json] [--quiet] [--] MODEL
+  llamalite show --tensors [--json] [--quiet] [--] MODEL
+  llamalite show --metadata=KEY [--json] [--quiet] [--] MODEL
+  llamalite show --template [--json] [--quiet] [--] MODEL
+
+MODEL is a path to a GGUF file, a short name (smollm2:135m), owner/repo:QUANT or
+owner/repo/FILE.gguf.
+
+Options:
+  --tensors         the tensor table: name, type, shape (contiguous dimension first), bytes
+  --metadata=KEY    one metadata value: text as it is, everything else as JSON
+  --template        the chat template; with --json all of them by name
+  --json            print JSON
+  -q, --quiet       no notices
+  -h, --help        print this
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from llamalite.cli import terminal
+from llamalite.cli.options import Options, parse, shown
+from llamalite.errors import InvalidParameter
+from llamalite.gguf import GGUFReader, ModelSummary
+from llamalite.models.resolve import resolve_model
+
+Say = Callable[[str], None]
+
+
+def main(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    options = parse(__doc__, "show", argv)
+    if options is None:
+        return 0
+    say = terminal.be_silent if options.flag("--quiet") else terminal.say
+    path = resolve_model(options.text("MODEL") or "", say)
+    with GGUFReader(path) as reader:
+        for line in _lines(reader, options, say):
+            terminal.write(line if line.endswith("\n") else line + "\n")
+    return 0
+
+
+def _lines(reader: GGUFReader, options: Options, say: Say) -> Iterator[str]:
+    as_json = options.flag("--json")
+    key = options.text("--metadata")
+    if key is not None:
+        value = _metadata(reader, key)
+        yield value if isinstance(value, str) and not as_json else _json(value)
+    elif options.flag("--template"):
+        templates = reader.summary.chat_templates
+        yield _json(templates) if as_json else _template(templates, say)
+    elif options.flag("--tensors"):
+        rows = [
+            {"name": t.name, "type": t.type.name, "shape": t.shape, "n_bytes": t.n_bytes}
+            for t in reader.tensors
+        ]
+        yield from [_json(rows)] if as_json else _tensor_table(rows)
+    else:
+        summary = reader.summary
+        yield from [_json(summary)] if as_json else _summary(summary, reader)
+
+
+def _metadata(reader: GGUFReader, key: str) -> Any:
+    if key in reader.metadata:
+        return reader.metadata[key]
+    from difflib import get_close_matches
+
+    known = list(reader.metadata)
+    near = [name for name in known if key in name] or get_close_matches(key, known, 3)
+    hint = f"did you mean {', '.join(near[:5])}?" if near else f"it has {len(known)} others"
+    raise InvalidParameter(f"{reader.path} has no metadata key {shown(key)}: {hint}")
+
+
+def _template(templates: Mapping[str, str], say: Say) -> str:
+    if not templates:
+        raise InvalidParameter("the model has no chat template of its own")
+    name = "default" if "default" in templates else next(iter(templates))
+    if len(templates) > 1:
+        say(f"this is the template {name!r} of {', '.join(templates)}; --json prints them all")
+    return templates[name]
+
+
+def _tensor_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    cells = [
+        (
+            terminal.one_line(row["name"]),
+            row["type"],
+            "×".join(map(str, row["shape"])),
+            str(row["n_bytes"]),
+        )
+        for row in rows
+    ]
+    widths = [max((len(cell[i]) for cell in cells), default=0) for i in range(4)]
+    for name, kind, shape, n_bytes in cells:
+        yield (
+            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  "
+            f"{n_bytes:>{widths[3]}}"
+        )
+
+
+def _summary(summary: ModelSummary, reader: GGUFReader) -> Iterator[str]:
+    rows = [
+        ("model", _join(summary.name, summary.architecture, summary.type, sep=", ")),
+        ("file", _file(summary, reader)),
+        ("parameters", _count(summary.n_params)),
+        ("quantization", _quantization(summary)),
+        ("context", f"{summary.n_ctx_train} tokens" if summary.n_ctx_train else None),
+        ("layers", _layers(summary)),
+        ("experts", _pair(summary.n_expert, "in all", summary.n_expert_used, "used")),
+        ("rope", _rope(summary)),
+        ("tokenizer", _tokenizer(summary)),
+        ("chat templates", _join(*summary.chat_templates, sep=", ") or "none"),
+        ("license", summary.license),
+        ("metadata", f"{len(reader.metadata)} keys"),
+    ]
+    for name, value in rows:
+        if value:
+            yield f"{name:<15} {terminal.one_line(value)}"
+
+
+def _file(summary: ModelSummary, reader: GGUFReader) -> str:
+    parts = f"{len(reader.paths)} files" if len(reader.paths) > 1 else None
+    order = "big endian" if summary.byteorder == "big" else None
+    size = _size(summary.n_bytes)
+    return _join(reader.path, size, parts, f"GGUF version {summary.version}", order, sep=", ")
+
+
+def _quantization(summary: ModelSummary) -> str:
+    shares = [
+        f"{share.n_tensors} {kind.name} ({_size(share.n_bytes)})"
+        for kind, share in summary.quantization.items()
+    ]
+    return _join(summary.file_type_name, " + ".join(shares), sep=": ")
+
+
+def _layers(summary: ModelSummary) -> str:
+    sizes = list(summary.layer_bytes.values())
+    each = None
+    if sizes:
+        low, high = _size(min(sizes)), _size(max(sizes))
+        each = f"{low if low == high else f'{low} to {high}'} each"
+    return _join(
+        None if summary.n_layer is None else str(summary.n_layer),
+        each,
+        f"{_size(summary.other_bytes)} outside" if summary.other_bytes else None,
+        _named("embedding", summary.n_embd),
+        _named("heads", summary.n_head),
+        _named("KV heads", summary.n_head_kv),
+        _named("feed-forward", summary.n_ff),
+        _named("sliding window", summary.sliding_window),
+        sep=", ",
+    )
+
+
+def _rope(summary: ModelSummary) -> str:
+    rope = summary.rope
+    return _join(
+        _named("dimensions", rope.dimension_count),
+        _named("base", None if rope.freq_base is None else f"{rope.freq_base:g}"),
+        _named("scaling", rope.scaling_type),
+        _named("factor", None if rope.scaling_factor is None else f"{rope.scaling_factor:g}"),
+        _named("original context", rope.n_ctx_original),
+        sep=", ",
+    )
+
+
+def _tokenizer(summary: ModelSummary) -> str:
+    tokenizer = summary.tokenizer
+    n_vocab = summary.n_vocab or 0  # "none" is written as the largest number there is
+    special = [f"{name} {i}" for name, i in tokenizer.special_ids.items() if i < n_vocab]
+    return _join(
+        _join(tokenizer.model, tokenizer.pre, sep="/"),
+        None if summary.n_vocab is None else f"{summary.n_vocab} tokens",
+        *special[:8],
+        {True: "adds BOS", False: "adds no BOS", None: None}[tokenizer.add_bos],
+        sep=", ",
+    )
+
+
+def _join(*parts: str | None, sep: str) -> str:
+    return sep.join(part for part in parts if part)
+
+
+def _named(name: str, value: object) -> str | None:
+    if isinstance(value, tuple):
+        low, high = min(value), max(value)
+        value = low if low == high else f"{low} to {high}"
+    return None if value is None else f"{name} {value}"
+
+
+def _pair(first: int | None, name: str, second: int | None, other: str) -> str | None:
+    if not first:
+        return None
+    return _join(f"{first} {name}", f"{second} {other}" if second else None, sep=", ")
+
+
+def _count(number: int) -> str:
+    for limit, unit in ((10**12, " T"), (10**9, " B"), (10**6, " M"), (10**3, " K")):
+        if number >= limit:
+            return f"{number / limit:.1f}{unit}"
+    return str(number)
+
+
+def _size(n_bytes: int) -> str:
+    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if n_bytes >= limit:
+            return f"{n_bytes / limit:.1f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def _json(value: object) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """Turn dataclasses, enums and lazy arrays into what JSON has; NaN and infinities are null."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if is_dataclass(value):
+        return {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value)}
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value]
