@@ -90,10 +90,10 @@ class SandboxEnvironment(ImmutableSandboxedEnvironment):
         return super().unsafe_undefined(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Subscribe; keys other than text are weighed, as they get hashed."""
+        """Subscribe; keys that may hold others are weighed, as they get hashed."""
         meter = METER.get()
         meter.charge(prices.NODE)
-        if type(argument) is not str:
+        if type(argument) not in (str, int):
             meter.weigh(argument)
         value = super().getitem(obj, argument)
         if isinstance(value, Undefined):  # three exceptions were raised to find that out
