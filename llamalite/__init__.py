@@ -6,9 +6,6 @@ first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
 _EXPORTS = {
@@ -20,7 +17,10 @@ _EXPORTS = {
 
 __all__ = ["LLM", "GenerationResult", "LlamaliteError", "SamplingConfig", "__version__"]
 
+TYPE_CHECKING = False  # PERF: importing typing would take a third of the time
 if TYPE_CHECKING:
+    from typing import Any
+
     from llamalite.config import SamplingConfig
     from llamalite.errors import LlamaliteError
     from llamalite.llm import LLM, GenerationResult
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
+        import importlib
+
         return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'llamalite' has no attribute {name!r}")
 

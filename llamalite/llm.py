@@ -90,10 +90,10 @@ class LLM:
         say: Callable[[str], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        self._say = say = say or say_on_stderr
+        self._say = say or say_on_stderr
         self._lock = threading.RLock()
         self._running: GenerationStream | None = None
-        self.model_path = resolve_model(model, say=say)
+        self.model_path = resolve_model(model, say=self._say)
         with GGUFReader(self.model_path) as reader:
             self._chosen = choose_template(reader.summary.chat_templates, chat_template)
         self._template: ChatTemplate | None = None
@@ -113,6 +113,8 @@ class LLM:
             "n_threads_batch": n_threads_batch or threads,
         }
         self._context = Context(self._model, **self._params)
+        if n_ctx and self.n_ctx != n_ctx:
+            self._say(f"context: {self.n_ctx} tokens, because libllama rounds {n_ctx} up")
         self._batch = Batch(self._context.n_batch, self._model.vocab.n_tokens)
         self._pooling = pooling
         self._embedder: Embedder | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llamalite.core.sampler import SamplerChain
 
 _PREFILL_CHUNK = 512
+_WATCHED_TOKENS = 64  # PERF: shorter parts end soon by themselves
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Generation:
             last = start + chunk >= len(prompt)
             batch.clear()
             batch.extend(part, start, outputs="last" if last else "none")
-            context.decode(batch, interruptible=len(part) > 1)
+            context.decode(batch, interruptible=len(part) >= _WATCHED_TOKENS)
         self._prefilled = time.perf_counter()
 
     def _decode(self) -> Iterator[str]:

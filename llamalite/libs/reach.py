@@ -13,7 +13,9 @@ import time
 
 _DEFAULT_PORTS = {"https": 443, "http": 80, "socks5": 1080, "socks5h": 1080, "socks4": 1080}
 
-_answers: dict[tuple[str, int], str | None] = {}
+_FAILURE_KEPT_S = 60.0
+
+_answers: dict[tuple[str, int], tuple[float, str | None]] = {}
 _answers_lock = threading.Lock()
 
 
@@ -21,7 +23,8 @@ def unreachable_reason(url: str, timeout_s: float = 3.0) -> str | None:
     """Say why a URL's host can't be reached, or None if it takes connections.
 
     One TCP connection, to the proxy where `HTTPS_PROXY` and its like (less `NO_PROXY`) ask for
-    one. The answer is kept per host and port for this process's life.
+    one. The answer is kept per host and port: a good one for this process's life, a bad one for
+    a minute, so that a program which was offline once can fetch later.
 
     Args:
         url: of any path on the host; http or https.
@@ -32,13 +35,15 @@ def unreachable_reason(url: str, timeout_s: float = 3.0) -> str | None:
         return f"{url} is not a URL with a host"
     host, port, said = target
     with _answers_lock:
-        if (host, port) in _answers:
-            return _answers[host, port]
+        asked, known = _answers.get((host, port), (0.0, ""))
+        if known is None or (known and time.monotonic() - asked < _FAILURE_KEPT_S):
+            return known
     reason = _probe(host, port, timeout_s)
     if reason is not None and said:
         reason = f"{said} {host}:{port}: {reason}"
     with _answers_lock:
-        return _answers.setdefault((host, port), reason)
+        _answers[host, port] = (time.monotonic(), reason)
+    return reason
 
 
 def forget_answers() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from llamalite.libs import reach
 from llamalite.libs.reach import forget_answers, unreachable_reason
 
 
@@ -42,6 +43,16 @@ def test_the_answer_is_kept_until_forgotten() -> None:
         server.listen()
         assert unreachable_reason(f"http://127.0.0.1:{port}") == "refused"
         forget_answers()
+        assert unreachable_reason(f"http://127.0.0.1:{port}") is None
+
+
+def test_a_bad_answer_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = closed_port()
+    assert unreachable_reason(f"http://127.0.0.1:{port}") == "refused"
+    monkeypatch.setattr(reach, "_FAILURE_KEPT_S", 0.0)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", port))
+        server.listen()
         assert unreachable_reason(f"http://127.0.0.1:{port}") is None
 
 
