@@ -1,6 +1,6 @@
-"""Eight builds of libllama over a year and more: same layout facts, same tokens.
+"""Ten builds of libllama over a year and more: same layout facts, same tokens.
 
-Downloads about 60 MB once, so `.ci/run` runs it and the README's test command doesn't.
+Downloads about 80 MB once, so `.ci/run` runs it and the README's test command doesn't.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ BUILDS = {
     "3.15.0": ("b7698", "M5,C4"),
     "3.17.1": ("b8179", "M5,C4"),
     "3.19.0": ("b9842", "M5,C7"),
+    "3.19.1": ("b10068", "M5,C7"),
+    "3.20.0": ("b10361", "M7,C8"),
     "3.21.1": ("v0.4.0", "M8,C8"),
     "3.22.1": ("v0.5.0", "M8,C8"),
 }
