@@ -7,6 +7,7 @@ say where things live. Imports the standard library and `llamalite.errors` alone
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -115,19 +116,23 @@ class SamplingConfig:
             raise InvalidParameter("ignore_eos must be true or false", param="ignore_eos")
 
     def _check_logit_bias(self) -> None:
+        if not isinstance(self.logit_bias, Mapping):
+            raise InvalidParameter("logit_bias must map token ids to numbers", param="logit_bias")
         bias: dict[int, float] = {}
-        for token, value in dict(self.logit_bias).items():
-            if not isinstance(token, int) or isinstance(token, bool):
+        for token, value in self.logit_bias.items():
+            try:
+                number, weight = operator.index(token), float(value)
+            except (TypeError, ValueError, OverflowError):
                 raise InvalidParameter(
-                    f"logit_bias maps token ids to numbers; {token!r} is no token id",
+                    f"logit_bias maps token ids to numbers, not {token!r} to {value!r}",
                     param="logit_bias",
-                )
-            if not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
+                ) from None
+            if isinstance(token, bool) or math.isnan(weight) or weight == math.inf:
                 raise InvalidParameter(
                     f"logit_bias of token {token} must be a number or -inf, not {value!r}",
                     param="logit_bias",
                 )
-            bias[token] = float(value)
+            bias[number] = weight
         object.__setattr__(self, "logit_bias", MappingProxyType(bias))
 
     def replace(self, **changes: Any) -> SamplingConfig:

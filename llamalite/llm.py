@@ -22,7 +22,7 @@ from llamalite.core.adapter import LoraAdapter
 from llamalite.core.batch import Batch
 from llamalite.core.context import Context
 from llamalite.core.model import Model
-from llamalite.engine.embedding import Embedder
+from llamalite.engine.embedding import Embedder, check_pooling
 from llamalite.engine.generation import Generation, GenerationResult, GenerationStream
 from llamalite.engine.threads import default_n_threads
 from llamalite.errors import InvalidParameter, ModelLoadError
@@ -90,6 +90,19 @@ class LLM:
         say: Callable[[str], None] | None = None,
     ) -> None:
         started = time.perf_counter()
+        for name, value, low in (
+            ("n_ctx", n_ctx, 0),
+            ("n_batch", n_batch, 1),
+            ("n_ubatch", n_ubatch, 1),
+            ("n_threads", n_threads, 1),
+            ("n_threads_batch", n_threads_batch, 1),
+            ("n_gpu_layers", n_gpu_layers, -1),
+        ):
+            if value is not None and (type(value) is not int or value < low):
+                raise InvalidParameter(
+                    f"{name} is {value!r}, no whole number from {low} on", param=name
+                )
+        check_pooling(pooling)
         self._say = say or say_on_stderr
         self._lock = threading.RLock()
         self._running: GenerationStream | None = None
@@ -104,13 +117,13 @@ class LLM:
             on_progress=lambda _fraction: None,  # so that Ctrl-C stops a load
             n_gpu_layers=self._layers(n_gpu_layers),
         )
-        threads = n_threads or default_n_threads()
+        threads = default_n_threads() if n_threads is None else n_threads
         self._params = {
             "n_ctx": self._context_length(n_ctx),
             "n_batch": n_batch,
             "n_ubatch": min(n_ubatch, n_batch),
             "n_threads": threads,
-            "n_threads_batch": n_threads_batch or threads,
+            "n_threads_batch": threads if n_threads_batch is None else n_threads_batch,
         }
         self._context = Context(self._model, **self._params)
         if n_ctx and self.n_ctx != n_ctx:
@@ -124,10 +137,6 @@ class LLM:
         self.load_s = time.perf_counter() - started
 
     def _layers(self, wanted: int | None) -> int:
-        if wanted is not None and wanted < -1:
-            raise InvalidParameter(
-                f"n_gpu_layers is {wanted}: use -1 for all", param="n_gpu_layers"
-            )
         gpus = [device.name for device in self.library.devices() if device.is_gpu]
         if wanted and not gpus:
             raise ModelLoadError(
@@ -295,9 +304,10 @@ class LLM:
 
     def close(self) -> None:
         """Free the model; later calls raise EngineClosed."""
-        if self._running is not None:
-            self._running.close()
-        self._model.close()
+        with self._lock:
+            if self._running is not None:
+                self._running.close()
+            self._model.close()
 
     def __enter__(self) -> LLM:
         return self

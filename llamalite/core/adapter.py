@@ -6,6 +6,7 @@ Imports numpy, `ffi`, `llamalite.errors` and its own siblings.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,9 @@ def set_loras(context: Context, adapters: Sequence[tuple[LoraAdapter, float]]) -
     Raises:
         AdapterError: libllama refused them, or one belongs to another model.
     """
-    for adapter, _ in adapters:
+    for adapter, scale in adapters:
+        if not math.isfinite(scale):
+            raise AdapterError(f"the scale of {adapter.path} is {scale}, which is no number")
         if adapter.model is not context.model:
             raise AdapterError(f"{adapter.path} was loaded for another model")
     library, handle = context.library, context.handle

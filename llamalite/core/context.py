@@ -5,8 +5,11 @@ Imports numpy, `ffi`, `llamalite.errors` and its own siblings.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,11 @@ from llamalite.core.batch import Batch
 from llamalite.core.memory import Memory
 from llamalite.core.model import Model, apply_params
 from llamalite.core.owned import Owned
+from llamalite.core.watched import call_watched
 from llamalite.errors import (
     Aborted,
     DecodeError,
+    DoesNotFit,
     FatalDecode,
     InvalidBatch,
     InvalidParameter,
@@ -27,6 +32,7 @@ from llamalite.errors import (
     NoKVSlot,
 )
 from llamalite.ffi import native_log
+from llamalite.ffi.library import Library
 from llamalite.ffi.structs import AbortCallback, PoolingType
 
 _UNSIGNED_MAX = 2**32 - 1
@@ -50,9 +56,11 @@ class Context(Owned):
         n_batch: most tokens in one batch.
         n_seq_max: number of sequences.
         memory: its KV cache or recurrent state.
+        cache_key: what besides the model decides the form of the cache.
 
     Raises:
         InvalidParameter: a size is out of range.
+        DoesNotFit: the cache alone is larger than all memory of this machine.
         ModelLoadError: libllama could not make it; the message holds its last words.
         SymbolMissing: a parameter is unknown to this build.
 
@@ -69,8 +77,11 @@ class Context(Owned):
             params["flash_attn"] = params.pop("flash_attn_type") == 1
         apply_params(struct, layout, params, library.release)
         self.kv_unified = bool(getattr(struct, "kv_unified", True))
+        self.cache_key = (struct.type_k, struct.type_v, self.kv_unified)
+        self._check_room(struct.n_ctx or model.n_ctx_train)
         native_log.forget()
-        handle = library.llama_init_from_model(model.handle, struct)
+        with _graphs_follow_adapters(library), model.in_use() as parent:
+            handle = library.llama_init_from_model(parent, struct)
         if not handle:
             reason = native_log.recent_errors() or "libllama gave no reason"
             raise ModelLoadError(
@@ -97,8 +108,37 @@ class Context(Owned):
         }
         for name, (low, high) in limits.items():
             value = params.get(name)
-            if value is not None and not low <= value <= high:
-                raise InvalidParameter(f"{name} is {value}, outside [{low}, {high}]", param=name)
+            if value is not None and (type(value) is not int or not low <= value <= high):
+                raise InvalidParameter(
+                    f"{name} is {value!r}, no whole number in [{low}, {high}]", param=name
+                )
+
+    def _check_room(self, n_ctx: int) -> None:
+        # NOTE: only what can't be: some builds fill all memory before they find out.
+        model, lib = self.model, self.library
+        if model.is_recurrent or model.is_hybrid:
+            return
+        import psutil
+
+        heads = lib.llama_model_n_head(model.handle) or 1
+        width = model.n_embd * lib.llama_model_n_head_kv(model.handle) // heads
+        needed = n_ctx * model.n_layer * width  # one byte an element, K alone: a lower bound
+        there = psutil.virtual_memory().total + sum(
+            device.total_bytes for device in lib.devices() if device.is_gpu
+        )
+        if needed > there:
+            raise DoesNotFit(
+                f"a context of {n_ctx} tokens needs at least {needed >> 30} GiB for its cache and "
+                f"this machine has {there >> 30} GiB in all: use a smaller --ctx-size"
+            )
+
+    def check_seq_id(self, *seq_ids: int) -> None:
+        """Raise InvalidParameter unless each is one of this context's sequences."""
+        for seq_id in seq_ids:
+            if not 0 <= seq_id < self.n_seq_max:
+                raise InvalidParameter(
+                    f"sequence {seq_id} is not below {self.n_seq_max}", param="seq_id"
+                )
 
     def _free(self, handle: int) -> None:
         self._views.clear()
@@ -130,37 +170,27 @@ class Context(Owned):
             raise InvalidBatch(f"a batch of {count} tokens is not within 1 to {self.n_batch}")
         if batch.n_seq_max > self.n_seq_max or batch.n_vocab > self.model.vocab.n_tokens:
             raise InvalidBatch("the batch was made for another context")
-        if interruptible:
-            code = self._run_watched(function, batch)
-        else:
-            code = function(self.handle, batch.struct)
+        native_log.forget()
+        with self.in_use() as handle:
+            if interruptible:
+                code = self._run_watched(function, handle, batch)
+            else:
+                code = function(handle, batch.struct)
         self._outputs = batch.output[:count]
         if code:
             kind, text = _ERRORS.get(code, (FatalDecode, "decoding failed"))
             reason = native_log.recent_errors()
             raise kind(f"{text} (code {code}{'; ' + reason if reason else ''})", code=code)
 
-    def _run_watched(self, function: Any, batch: Batch) -> int:
-        raised: list[BaseException] = []
-
-        def stop(_user: Any) -> bool:
-            try:
-                # A pending signal is handled when Python code runs, and that is here.
-                return bool(raised)
-            except BaseException as error:
-                raised.append(error)
-                return True
-
-        callback = AbortCallback(stop)
+    def _run_watched(self, function: Any, handle: int, batch: Batch) -> int:
+        stop = threading.Event()
+        callback = AbortCallback(lambda _user: stop.is_set())
         address = ctypes.cast(callback, ctypes.c_void_p)
-        self.library.llama_set_abort_callback(self.handle, address, None)
+        self.library.llama_set_abort_callback(handle, address, None)
         try:
-            code = int(function(self.handle, batch.struct))
+            return int(call_watched(lambda: function(handle, batch.struct), stop))
         finally:
-            self.library.llama_set_abort_callback(self.handle, None, None)
-        if raised:
-            raise raised[0]
-        return code
+            self.library.llama_set_abort_callback(handle, None, None)
 
     def logits(self, row: int = -1) -> npt.NDArray[np.float32]:
         """Return float32[n_vocab] for a row of the last batch that asked for output.
@@ -240,3 +270,25 @@ class Context(Owned):
         """Return libllama's own counters (milliseconds and counts) since the last reset."""
         data = self.library.llama_perf_context(self.handle)
         return {name: getattr(data, name) for name, _ in data._fields_ if name != "_slack"}
+
+
+_GRAPHS_REUSED, _ADAPTERS_NOTICED = 5922, 9745
+
+
+@contextlib.contextmanager
+def _graphs_follow_adapters(library: Library) -> Iterator[None]:
+    """Keep builds from reusing compute graphs that leave out adapters set since.
+
+    ABI: b5922 to some build after b8179 reuse a graph of equal shape although a LoRA or control
+    vector was set or removed in between; b9842 doesn't. Measured, reuse gains them nothing here.
+    """
+    first, last = library.builds
+    name = "LLAMA_GRAPH_REUSE_DISABLE"
+    if last < _GRAPHS_REUSED or first >= _ADAPTERS_NOTICED or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]

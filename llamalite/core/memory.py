@@ -37,20 +37,13 @@ class Memory:
             raise InvalidParameter("this model keeps no memory between batches", param="model")
         return int(handle)
 
-    def _check(self, *seq_ids: int) -> None:
-        for seq_id in seq_ids:
-            if not 0 <= seq_id < self._context.n_seq_max:
-                raise InvalidParameter(
-                    f"sequence {seq_id} is not below {self._context.n_seq_max}", param="seq_id"
-                )
-
     def clear(self, *, data: bool = False) -> None:
         """Forget everything; with data=True also zero the buffers."""
         self._lib.llama_memory_clear(self._handle, data)
 
     def seq_rm(self, seq_id: int, p0: int = -1, p1: int = -1) -> bool:
         """Remove a range of a sequence; False if this kind of memory can't cut there."""
-        self._check(seq_id)
+        self._context.check_seq_id(seq_id)
         return bool(self._lib.llama_memory_seq_rm(self._handle, seq_id, p0, p1))
 
     def seq_cp(self, source: int, target: int, p0: int = -1, p1: int = -1) -> None:
@@ -60,7 +53,7 @@ class Memory:
             InvalidParameter: part of a sequence between separate streams, which libllama asserts
                 on: copy the whole and cut the tail with seq_rm.
         """
-        self._check(source, target)
+        self._context.check_seq_id(source, target)
         whole = p0 <= 0 and (p1 < 0 or p1 > self.seq_pos_max(source))
         if not whole and not self._context.kv_unified:
             raise InvalidParameter(
@@ -73,7 +66,7 @@ class Memory:
 
     def seq_keep(self, seq_id: int) -> None:
         """Remove all other sequences."""
-        self._check(seq_id)
+        self._context.check_seq_id(seq_id)
         self._lib.llama_memory_seq_keep(self._handle, seq_id)
 
     def seq_add(self, seq_id: int, p0: int, p1: int, delta: int) -> None:
@@ -82,13 +75,13 @@ class Memory:
         Raises:
             InvalidParameter: this memory can't shift.
         """
-        self._check(seq_id)
+        self._context.check_seq_id(seq_id)
         self._need_shift()
         self._lib.llama_memory_seq_add(self._handle, seq_id, p0, p1, delta)
 
     def seq_div(self, seq_id: int, p0: int, p1: int, divisor: int) -> None:
         """Divide positions of a range by a whole number above 1."""
-        self._check(seq_id)
+        self._context.check_seq_id(seq_id)
         self._need_shift()
         if divisor < 1:
             raise InvalidParameter("the divisor must be at least 1", param="divisor")
@@ -96,12 +89,12 @@ class Memory:
 
     def seq_pos_min(self, seq_id: int) -> int:
         """Return the smallest position held, or -1 if empty."""
-        self._check(seq_id)
+        self._context.check_seq_id(seq_id)
         return int(self._lib.llama_memory_seq_pos_min(self._handle, seq_id))
 
     def seq_pos_max(self, seq_id: int) -> int:
         """Return the largest position held, or -1 if empty."""
-        self._check(seq_id)
+        self._context.check_seq_id(seq_id)
         return int(self._lib.llama_memory_seq_pos_max(self._handle, seq_id))
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 from llamalite.core.owned import Owned
 from llamalite.core.vocab import Vocab
-from llamalite.errors import ModelLoadError, ModelNotFound, SymbolMissing
+from llamalite.core.watched import call_watched
+from llamalite.errors import InvalidParameter, ModelLoadError, ModelNotFound, SymbolMissing
 from llamalite.ffi import native_log
 from llamalite.ffi.layouts import Layout
 from llamalite.ffi.library import Library
@@ -26,6 +28,7 @@ def apply_params(struct: Any, layout: Layout, changes: dict[str, Any], release: 
 
     Raises:
         SymbolMissing: this build's struct has no such field.
+        InvalidParameter: the value has the wrong type.
     """
     for name, value in changes.items():
         if not layout.has(name):
@@ -33,7 +36,10 @@ def apply_params(struct: Any, layout: Layout, changes: dict[str, Any], release: 
                 f"this libllama ({release}) has no parameter {name}: leave it out, or fetch a "
                 "newer build with 'llamalite lib install'"
             )
-        setattr(struct, name, value)
+        try:
+            setattr(struct, name, value)
+        except TypeError:
+            raise InvalidParameter(f"{name} can't be {value!r}", param=name) from None
 
 
 class Model(Owned):
@@ -76,8 +82,7 @@ class Model(Owned):
         progress = _Progress(on_progress)
         struct.progress_callback = ctypes.cast(progress.callback, ctypes.c_void_p)
         native_log.forget()
-        handle = library.llama_model_load_from_file(os.fsencode(self.path), struct)
-        progress.reraise(library, handle)
+        handle = progress.watch(library, os.fsencode(self.path), struct)
         if not handle:
             reason = native_log.recent_errors() or "libllama gave no reason"
             raise ModelLoadError(f"{self.path} can't be loaded: {reason}")
@@ -201,24 +206,34 @@ class Model(Owned):
 
 
 class _Progress:
-    """Carries a Python callback's exception across native code."""
+    """Lets a Python callback watch a load and stop it, by an exception or by Ctrl-C."""
 
     def __init__(self, on_progress: Callable[[float], None] | None) -> None:
         self._on_progress = on_progress
         self._raised: BaseException | None = None
+        self._stop = threading.Event()
         self.callback = ProgressCallback(self._receive)
 
     def _receive(self, fraction: float, _user: Any) -> bool:
         try:
             if self._on_progress is not None:
                 self._on_progress(fraction)
-        except BaseException as error:  # KeyboardInterrupt arrives here as well
+        except BaseException as error:
             self._raised = error
             return False
-        return True
+        return not self._stop.is_set()
 
-    def reraise(self, library: Library, handle: int | None) -> None:
-        if self._raised is not None:
-            if handle:
-                library.llama_model_free(handle)
-            raise self._raised
+    def watch(self, library: Library, path: bytes, struct: Any) -> int | None:
+        """Load, and raise what the callback raised once the native code has come back."""
+        loaded: list[int | None] = []
+        try:
+            call_watched(
+                lambda: loaded.append(library.llama_model_load_from_file(path, struct)), self._stop
+            )
+            if self._raised is not None:
+                raise self._raised
+        except BaseException:
+            if loaded and loaded[0]:
+                library.llama_model_free(loaded[0])
+            raise
+        return loaded[0]

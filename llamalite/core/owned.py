@@ -6,13 +6,15 @@ Imports the standard library and `llamalite.errors`.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
-from llamalite.errors import EngineClosed
+from llamalite.errors import EngineClosed, EngineError
 
 _O = TypeVar("_O", bound="Owned")
 
@@ -25,11 +27,12 @@ class Owned:
     """
 
     _roots: ClassVar[weakref.WeakSet[Owned]] = weakref.WeakSet()
-    _guard: ClassVar[threading.RLock] = threading.RLock()
+    _guard: ClassVar[threading.Condition] = threading.Condition(threading.RLock())
 
     def __init__(self, handle: int, parent: Owned | None = None) -> None:
         self._handle: int | None = handle
         self._children: weakref.WeakSet[Owned] = weakref.WeakSet()
+        self._users: list[int] = []
         with Owned._guard:
             (Owned._roots if parent is None else parent._children).add(self)
 
@@ -49,15 +52,49 @@ class Owned:
         """Say whether the native object is gone."""
         return self._handle is None
 
-    def close(self) -> None:
-        """Free the native object and all that depends on it; later calls do nothing."""
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[int]:
+        """Give the native pointer, and keep other threads from closing it meanwhile.
+
+        Raises:
+            EngineClosed: it was closed before.
+        """
+        user = threading.get_ident()
         with Owned._guard:
+            handle = self.handle
+            self._users.append(user)
+        try:
+            yield handle
+        finally:
+            with Owned._guard:
+                self._users.remove(user)
+                Owned._guard.notify_all()
+
+    def close(self) -> None:
+        """Free the native object and all that depends on it; later calls do nothing.
+
+        Waits for calls of other threads to return.
+
+        Raises:
+            EngineError: called from within a call on the object, as by a signal handler.
+        """
+        with Owned._guard:
+            while users := self._all_users():
+                if threading.get_ident() in users:
+                    raise EngineError(
+                        f"this {type(self).__name__} can't be closed from within a call on it: "
+                        "close it after the call has returned"
+                    )
+                Owned._guard.wait()
             handle, self._handle = self._handle, None
             if handle is None:
                 return
             for child in list(self._children):
                 child.close()
             self._free(handle)
+
+    def _all_users(self) -> list[int]:
+        return [*self._users, *(user for child in self._children for user in child._all_users())]
 
     def _free(self, handle: int) -> None:
         raise NotImplementedError
@@ -81,7 +118,8 @@ class Owned:
 
 def _close_all() -> None:
     for owned in list(Owned._roots):
-        owned.close()
+        if not owned._all_users():  # a daemon thread is still computing: leave it be
+            owned.close()
 
 
 atexit.register(_close_all)

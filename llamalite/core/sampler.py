@@ -148,7 +148,7 @@ class SamplerChain(Owned):
         self, last_n: int, repeat: float, frequency: float, presence: float
     ) -> SamplerChain:
         """Make tokens of the last last_n less likely; -1 = the whole context."""
-        count = self.n_ctx if last_n < 0 else last_n
+        count = self._within_context(last_n)
         sampler = compat.init_penalties(
             self.library, self.vocab.n_tokens, count, repeat, frequency, presence
         )
@@ -165,9 +165,13 @@ class SamplerChain(Owned):
         """Make tokens that would continue a repetition less likely; last_n -1 = context."""
         sampler = compat.init_dry(
             self.library, self.vocab.handle, self.n_ctx, multiplier, base, allowed_length,
-            self.n_ctx if last_n < 0 else last_n, breakers,
+            self._within_context(last_n), breakers,
         )  # fmt: skip
         return self._add("dry", sampler)
+
+    def _within_context(self, last_n: int) -> int:
+        # libllama reserves memory for as many, and throws where it can't.
+        return self.n_ctx if last_n < 0 else min(last_n, self.n_ctx)
 
     def adaptive_p(self, target: float, decay: float, seed: int) -> SamplerChain:
         """Select near a target probability over time (from b7748)."""
@@ -175,8 +179,16 @@ class SamplerChain(Owned):
         return self._add("adaptive_p", sampler)
 
     def logit_bias(self, bias: Mapping[int, float]) -> SamplerChain:
-        """Add to the logits of some tokens; -inf forbids one."""
+        """Add to the logits of some tokens; -inf forbids one.
+
+        Raises:
+            InvalidParameter: a token isn't in the vocabulary, or all of them are forbidden.
+        """
         ids = [self.vocab.check(token) for token in bias]
+        if sum(value == -math.inf for value in bias.values()) == self.vocab.n_tokens:
+            raise InvalidParameter(
+                "logit_bias forbids every token of the vocabulary: leave some", param="logit_bias"
+            )
         pairs = (LogitBias * len(ids))(
             *[LogitBias(token, value) for token, value in zip(ids, bias.values(), strict=True)]
         )

@@ -1,16 +1,21 @@
 """Saving and restoring what a context remembers, whole or one sequence.
 
-A state belongs to the model, the context's parameters and the library build that made it.
+A state belongs to the model, the context's parameters and the library build that made it. It is
+sealed with a digest over all of that, because old builds read a damaged or foreign one without
+checks and crash.
 
 Imports numpy, `llamalite.errors` and its own siblings.
 
-Source: llama_state_*.
+Source: llama_state_get_data, llama_state_seq_get_data and their kin.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +27,29 @@ from llamalite.ffi.structs import StateSeqFlags
 if TYPE_CHECKING:
     from llamalite.core.context import Context
 
+_MAGIC = b"llamalite state 1"
+_DIGEST_BYTES = 32
+_COUNT = struct.Struct("<Q")
+
 
 def save_state(context: Context) -> bytes:
     """Return the whole state: memory of all sequences, and the last logits."""
-    size: int = context.library.llama_state_get_size(context.handle)
-    return _read(size, context.library.llama_state_get_data, context.handle)
+    lib = context.library
+    with context.in_use() as handle:
+        payload = _read(lib.llama_state_get_size(handle), lib.llama_state_get_data, handle)
+    return _seal(payload, _origin(context, whole=True))
 
 
 def load_state(context: Context, state: bytes) -> None:
     """Put back a whole state.
 
     Raises:
-        InvalidParameter: it doesn't belong to this model, context or build.
+        InvalidParameter: it is damaged, or made by another model, context or build.
     """
-    if not context.library.llama_state_set_data(context.handle, state, len(state)):
-        raise InvalidParameter(_complaint(len(state)), param="state")
+    payload = _unseal(state, _origin(context, whole=True))
+    with context.in_use() as handle:
+        if not context.library.llama_state_set_data(handle, payload, len(payload)):
+            raise InvalidParameter(_complaint(len(state)), param="state")
 
 
 def save_sequence(
@@ -49,13 +62,16 @@ def save_sequence(
         seq_id: the sequence.
         flags: PARTIAL_ONLY saves just what can't be recomputed by cutting (from b6160).
     """
-    _check_seq(context, seq_id)
-    lib, handle = context.library, context.handle
-    if flags:
-        size: int = lib.llama_state_seq_get_size_ext(handle, seq_id, flags)
-        return _read(size, lib.llama_state_seq_get_data_ext, handle, seq_id, flags)
-    size = lib.llama_state_seq_get_size(handle, seq_id)
-    return _read(size, lib.llama_state_seq_get_data, handle, seq_id)
+    context.check_seq_id(seq_id)
+    lib = context.library
+    with context.in_use() as handle:
+        if flags:
+            size = lib.llama_state_seq_get_size_ext(handle, seq_id, flags)
+            payload = _read(size, lib.llama_state_seq_get_data_ext, handle, seq_id, flags)
+        else:
+            size = lib.llama_state_seq_get_size(handle, seq_id)
+            payload = _read(size, lib.llama_state_seq_get_data, handle, seq_id)
+    return _seal(payload, _origin(context, flags=flags))
 
 
 def load_sequence(
@@ -64,14 +80,16 @@ def load_sequence(
     """Put a sequence's state into a sequence.
 
     Raises:
-        InvalidParameter: it doesn't fit this model, context or build.
+        InvalidParameter: it is damaged, made by another model or build, or there is no room.
     """
-    _check_seq(context, seq_id)
-    lib, handle = context.library, context.handle
-    if flags:
-        done = lib.llama_state_seq_set_data_ext(handle, state, len(state), seq_id, flags)
-    else:
-        done = lib.llama_state_seq_set_data(handle, state, len(state), seq_id)
+    context.check_seq_id(seq_id)
+    payload = _unseal(state, _origin(context, flags=flags))
+    lib, size = context.library, len(payload)
+    with context.in_use() as handle:
+        if flags:
+            done = lib.llama_state_seq_set_data_ext(handle, payload, size, seq_id, flags)
+        else:
+            done = lib.llama_state_seq_set_data(handle, payload, size, seq_id)
     if not done:
         raise InvalidParameter(_complaint(len(state)), param="state")
 
@@ -79,14 +97,21 @@ def load_sequence(
 def save_sequence_file(
     context: Context, seq_id: int, path: str | os.PathLike[str], tokens: list[int]
 ) -> int:
-    """Write a sequence's state and its tokens to a file, and return the bytes written."""
-    _check_seq(context, seq_id)
-    ids = np.asarray(tokens, np.int32)
-    return int(
-        context.library.llama_state_seq_save_file(
-            context.handle, os.fsencode(path), seq_id, ids.ctypes.data, len(ids)
-        )
-    )
+    """Write a sequence's state and its tokens to a file, and return the bytes written.
+
+    The file appears only when it is whole.
+    """
+    ids = context.model.vocab.as_array(tokens).astype("<i4")
+    content = _COUNT.pack(len(ids)) + ids.tobytes() + save_sequence(context, seq_id)
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        partial.write_bytes(_seal(content, b"file"))
+        partial.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return target.stat().st_size
 
 
 def load_sequence_file(context: Context, seq_id: int, path: str | os.PathLike[str]) -> list[int]:
@@ -95,22 +120,19 @@ def load_sequence_file(context: Context, seq_id: int, path: str | os.PathLike[st
     Raises:
         InvalidParameter: there is no such file, or it doesn't fit.
     """
-    _check_seq(context, seq_id)
-    if not Path(path).is_file():
-        raise InvalidParameter(f"there is no state file {os.fspath(path)}", param="path")
-    ids = np.zeros(max(context.n_ctx, 1), np.int32)
-    count = ctypes.c_size_t()
-    done = context.library.llama_state_seq_load_file(
-        context.handle,
-        os.fsencode(path),
-        seq_id,
-        ids.ctypes.data,
-        len(ids),
-        ctypes.addressof(count),
-    )
-    if not done:
-        raise InvalidParameter(_complaint(Path(path).stat().st_size), param="path")
-    return [int(token) for token in ids[: count.value].tolist()]
+    try:
+        sealed = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidParameter(
+            f"the state file {os.fspath(path)} can't be read: {error.strerror or error}",
+            param="path",
+        ) from None
+    content = _unseal(sealed, b"file")
+    (count,) = _COUNT.unpack_from(content)
+    end = _COUNT.size + 4 * count
+    ids = np.frombuffer(content[_COUNT.size : end], "<i4")
+    load_sequence(context, seq_id, content[end:])
+    return [int(token) for token in ids.tolist()]
 
 
 def _read(size: int, function: Any, handle: int, *rest: int) -> bytes:
@@ -119,15 +141,37 @@ def _read(size: int, function: Any, handle: int, *rest: int) -> bytes:
     return buffer.raw[:written]
 
 
-def _check_seq(context: Context, seq_id: int) -> None:
-    if not 0 <= seq_id < context.n_seq_max:
-        raise InvalidParameter(
-            f"sequence {seq_id} is not below {context.n_seq_max}", param="seq_id"
-        )
+def _origin(context: Context, *, whole: bool = False, flags: int = 0) -> bytes:
+    model = context.model
+    facts = [
+        context.library.release, model.description, model.n_params, model.size_bytes,
+        context.cache_key, int(flags),
+    ]  # fmt: skip
+    if whole:
+        facts += [context.n_ctx, context.n_seq_max, context.n_batch]
+    return repr(facts).encode()
+
+
+def _seal(payload: bytes, origin: bytes) -> bytes:
+    return _MAGIC + _digest(payload, origin) + payload
+
+
+def _unseal(state: bytes, origin: bytes) -> bytes:
+    head = len(_MAGIC) + _DIGEST_BYTES
+    payload = bytes(state[head:])
+    if state[:head] != _MAGIC + _digest(payload, origin):
+        raise InvalidParameter(_complaint(len(state)), param="state")
+    return payload
+
+
+def _digest(payload: bytes, origin: bytes) -> bytes:
+    digest = hashlib.blake2b(_COUNT.pack(len(origin)) + origin, digest_size=_DIGEST_BYTES)
+    digest.update(payload)
+    return digest.digest()
 
 
 def _complaint(size: int) -> str:
     return (
-        f"this state of {size} bytes doesn't belong to this model, context size and library "
-        "build: compute the prompt again"
+        f"this state of {size} bytes is damaged, or doesn't belong to this model, context and "
+        "library build: compute the prompt again"
     )

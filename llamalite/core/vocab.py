@@ -6,6 +6,7 @@ Imports numpy, `ffi` and `llamalite.errors`.
 from __future__ import annotations
 
 import ctypes
+import operator
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ _SPECIAL = (
     "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep",
 )  # fmt: skip
 _MAX_TEXT_BYTES = 2**31 - 1
+_FLAT = "tokens must be a flat list of token ids"
 
 
 class Vocab:
@@ -64,6 +66,8 @@ class Vocab:
         """
         if self.kind == VocabType.NONE:
             raise TokenizeError(f"{self._model.path} has no tokenizer: pass token ids instead")
+        if not isinstance(text, str):
+            raise TokenizeError(f"text is wanted to tokenize, not {type(text).__name__}")
         try:
             encoded = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -76,10 +80,11 @@ class Vocab:
         room = len(encoded) + 8
         for _ in range(2):
             tokens = np.empty(room, np.int32)
-            count: int = self._lib.llama_tokenize(
-                self.handle, encoded, len(encoded), tokens.ctypes.data, room,
-                add_special, parse_special,
-            )  # fmt: skip
+            with self._model.in_use():
+                count: int = self._lib.llama_tokenize(
+                    self._handle, encoded, len(encoded), tokens.ctypes.data, room,
+                    add_special, parse_special,
+                )  # fmt: skip
             if count >= 0:
                 return [int(token) for token in tokens[:count].tolist()]
             room = -count
@@ -95,14 +100,15 @@ class Vocab:
             remove_special: leave out the BOS/EOS that tokenize adds.
             unparse_special: write control tokens out.
         """
-        ids = np.fromiter((self.check(token) for token in tokens), np.int32)
+        ids = self.as_array(tokens)
         room = 8 * len(ids) + 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(room)
-            count: int = self._lib.llama_detokenize(
-                self.handle, ids.ctypes.data, len(ids), ctypes.addressof(buffer), room,
-                remove_special, unparse_special,
-            )  # fmt: skip
+            with self._model.in_use():
+                count: int = self._lib.llama_detokenize(
+                    self._handle, ids.ctypes.data, len(ids), ctypes.addressof(buffer), room,
+                    remove_special, unparse_special,
+                )  # fmt: skip
             if count >= 0:
                 return buffer.raw[:count].decode("utf-8", "replace")
             room = -count
@@ -127,9 +133,10 @@ class Vocab:
         for _ in range(2):
             buffer = ctypes.create_string_buffer(room)
             address = ctypes.addressof(buffer)
-            count: int = self._lib.llama_token_to_piece(
-                self.handle, token, address, room, 0, special
-            )
+            with self._model.in_use():
+                count: int = self._lib.llama_token_to_piece(
+                    self._handle, token, address, room, 0, special
+                )
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
@@ -141,7 +148,10 @@ class Vocab:
         Raises:
             InvalidParameter: it isn't in the vocabulary; libllama would read past its tables.
         """
-        number = int(token)
+        try:
+            number = operator.index(token)
+        except TypeError:
+            raise InvalidParameter(f"{token!r} is no token id", param="tokens") from None
         if not 0 <= number < self.n_tokens:
             raise InvalidParameter(
                 f"token {number} is not in the vocabulary of {self.n_tokens} tokens", param="tokens"
@@ -194,11 +204,14 @@ class Vocab:
         Raises:
             InvalidParameter: one is not in the vocabulary.
         """
-        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
+        try:
+            ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
+        except (TypeError, ValueError):
+            raise InvalidParameter(_FLAT, param="tokens") from None
         if ids.size == 0:
             return np.empty(0, np.int32)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise InvalidParameter("tokens must be a flat list of token ids", param="tokens")
+            raise InvalidParameter(_FLAT, param="tokens")
         for bad in (int(ids.min()), int(ids.max())):
             self.check(bad)
         return ids.astype(np.int32, copy=False)

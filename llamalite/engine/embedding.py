@@ -18,6 +18,15 @@ from llamalite.core.model import Model
 from llamalite.errors import ContextLengthExceeded, InvalidParameter
 from llamalite.ffi.structs import PoolingType
 
+_POOLINGS = ("none", "mean", "cls", "last")
+
+
+def check_pooling(name: str | None) -> None:
+    """Raise InvalidParameter unless it is None or the name of a pooling."""
+    if name is not None and name not in _POOLINGS:
+        known = ", ".join(_POOLINGS)
+        raise InvalidParameter(f"pooling {name!r} is none of {known}", param="pooling")
+
 
 class Embedder:
     """Makes embeddings with a model; one thread at a time.
@@ -54,10 +63,7 @@ class Embedder:
     @staticmethod
     def _pooling(model: Model, name: str | None) -> PoolingType | None:
         if name is not None:
-            allowed = {"none", "mean", "cls", "last"}
-            if name not in allowed:
-                known = ", ".join(sorted(allowed))
-                raise InvalidParameter(f"pooling {name!r} is none of {known}", param="pooling")
+            check_pooling(name)
             return PoolingType[name.upper()]
         architecture = model.metadata.get("general.architecture", "")
         own = model.metadata.get(f"{architecture}.pooling_type")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamalite.core.batch import Batch
 from llamalite.core.sampling import build_chain
-from llamalite.errors import ContextLengthExceeded, EngineClosed, InvalidParameter
+from llamalite.errors import ContextLengthExceeded, EngineClosed, EngineError, InvalidParameter
 from llamalite.text.stop import StopStrings
 from llamalite.text.utf8 import Utf8Stream
 
@@ -112,7 +112,13 @@ class GenerationStream(Iterator[str]):
     def close(self) -> None:
         """Stop generating; `result` then says "cancelled" unless it had ended."""
         with self._lock:
-            self._pieces.close()
+            try:
+                self._pieces.close()
+            except ValueError:
+                raise EngineError(
+                    "this stream can't be closed from within a call on it: close it after the "
+                    "call has returned"
+                ) from None
             self._generation.finish("cancelled")
 
     def supersede(self) -> None:

@@ -83,7 +83,7 @@ def _accept_line(level: int, text: str) -> None:
     _partial.append(text)
     if not text.endswith("\n"):
         return
-    line = "".join(_partial).strip()
+    line = " ".join("".join(_partial).split())
     _partial.clear()
     if line.strip("."):
         _recent.append((_level, line))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from llamalite.core.state import (
 )
 from llamalite.errors import (
     EngineClosed,
+    EngineError,
     InvalidBatch,
     InvalidParameter,
     ModelError,
@@ -204,9 +208,37 @@ def test_state_continues_where_it_was_saved(model: Model, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("state", [b"", b"\0" * 8, b"not a state at all" * 100])
-def test_foreign_states_are_refused(context: Context, state: bytes) -> None:
+def test_foreign_states_are_refused(context: Context, state: bytes, tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="doesn't belong"):
         load_sequence(context, 0, state)
+    with pytest.raises(InvalidParameter, match="doesn't belong"):
+        load_state(context, state)
+    path = tmp_path / "state.bin"
+    path.write_bytes(state)
+    with pytest.raises(InvalidParameter, match="doesn't belong"):
+        load_sequence_file(context, 0, path)
+    with pytest.raises(InvalidParameter, match="can't be read"):
+        load_sequence_file(context, 0, tmp_path / "absent")
+
+
+def test_damaged_and_misplaced_states_are_refused(context: Context, model: Model) -> None:
+    prefill(context)
+    whole, one = save_state(context), save_sequence(context, 0)
+    for state, load in ((whole, load_state), (one, lambda c, s: load_sequence(c, 0, s))):
+        for at in (len(state) // 2, len(state) - 1, 20):
+            damaged = bytearray(state)
+            damaged[at] ^= 1
+            with pytest.raises(InvalidParameter, match="damaged"):
+                load(context, bytes(damaged))
+        with pytest.raises(InvalidParameter, match="damaged"):
+            load(context, state[:-1])
+    with pytest.raises(InvalidParameter, match="damaged"):
+        load_sequence(context, 0, whole)
+    with Context(model, n_ctx=1024, **ONE) as larger:
+        with pytest.raises(InvalidParameter, match="doesn't belong"):
+            load_state(larger, whole)
+        load_sequence(larger, 0, one)
+        assert larger.memory.seq_pos_max(0) == context.memory.seq_pos_max(0)
 
 
 def test_bad_files_are_errors_with_a_reason(library: Library, tmp_path: Path) -> None:
@@ -232,7 +264,7 @@ def test_context_sizes_are_checked(model: Model, params: dict[str, int]) -> None
 
 
 def test_a_context_that_is_too_large_is_an_error(model: Model) -> None:
-    with pytest.raises(ModelLoadError, match="ctx-size"):
+    with pytest.raises(DoesNotFit, match=r"2147483392 tokens needs .* GiB .* has"):
         Context(model, n_ctx=2**31 - 256, **ONE)
 
 
@@ -242,6 +274,67 @@ def test_load_can_be_interrupted(library: Library, smollm2: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Model(library, smollm2, on_progress=stop)
+
+
+SLOW_PREFILL = """
+import signal, sys
+from llamalite import LLM
+llm = LLM(sys.argv[1], n_ctx=4096, n_threads=1, say=lambda line: None)
+tokens = llm.tokenize("word " * 3500)
+
+def handler(signum, frame):
+    if sys.argv[2] == "close":
+        llm.close()
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    llm.generate(tokens)
+except BaseException as error:
+    print(type(error).__name__)
+llm.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
+@pytest.mark.parametrize(
+    ("action", "raised"), [("raise", "KeyboardInterrupt"), ("close", "EngineError")]
+)
+def test_signals_stop_a_prefill_cleanly(smollm2: Path, action: str, raised: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_PREFILL, str(smollm2), action],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{raised}\n", "")
+
+
+def test_closing_waits_for_other_threads(library: Library, smollm2: Path) -> None:
+    model = Model(library, smollm2)
+    text = "word " * 20_000
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: counts.append(len(model.vocab.tokenize(text))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    while not model._users:
+        time.sleep(0.001)
+    model.close()
+    for thread in threads:
+        thread.join()
+    assert counts
+    with pytest.raises(EngineClosed):
+        model.vocab.tokenize("x")
+
+
+def test_closing_from_within_is_refused(context: Context) -> None:
+    with context.in_use(), pytest.raises(EngineError, match="from within"):
+        context.model.close()
+    assert not context.closed
 
 
 def test_closing_twice_and_in_any_order(library: Library, stories: Path) -> None:
@@ -292,6 +385,7 @@ def test_fifty_loads_leak_nothing(library: Library, smollm2: Path) -> None:
     # A process of its own: this one's heap depends on the tests before.
     done = subprocess.run(
         [sys.executable, "-c", FIFTY_LOADS, str(smollm2)],
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # or what is kept depends on the threads
         capture_output=True,
         text=True,
         timeout=120,
@@ -316,8 +410,9 @@ other = LLM({str(smollm2)!r}, n_ctx=256, say=lambda line: None)
 def test_quantize_makes_a_smaller_model_that_runs(
     library: Library, stories: Path, tmp_path: Path
 ) -> None:
-    small = quantize(library, stories, tmp_path / "q8.gguf", "q8_0", nthread=1)
-    assert small.stat().st_size < stories.stat().st_size / 2
+    # Not Q8_0: builds before about b8000 refuse rows that are no multiple of 32.
+    small = quantize(library, stories, tmp_path / "f16.gguf", "f16", nthread=1)
+    assert small.stat().st_size < stories.stat().st_size * 0.6
     with Model(library, small) as model, Context(model, n_ctx=64, **ONE) as context:
         prefill(context, "Once upon a time")
         assert np.isfinite(context.logits()).all()

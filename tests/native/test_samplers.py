@@ -139,6 +139,17 @@ def test_penalties_forget_after_last_n(chain: SamplerChain) -> None:
     assert kept[2] < 3.0
 
 
+def test_looking_back_further_than_memory_reaches_is_harmless(model: Model) -> None:
+    for add in (
+        lambda chain: chain.penalties(2**31 - 1, 2.0, 0.0, 0.0),
+        lambda chain: chain.dry(1.0, 2.0, 2, 2**31 - 1, ("\n",)),
+    ):
+        with SamplerChain(model.vocab, 128) as chain:
+            add(chain)
+            chain.accept(0)
+            assert len(chain.apply(candidates())[1]) == len(LOGITS)
+
+
 def test_dry_lowers_what_would_repeat(chain: SamplerChain) -> None:
     chain.dry(1.0, 2.0, 2, 64, ("\n",))
     words = chain.vocab.tokenize("alpha beta gamma delta alpha beta gamma")
@@ -151,7 +162,13 @@ def test_dry_lowers_what_would_repeat(chain: SamplerChain) -> None:
     assert sum(value < 0 for value in kept.values()) <= 2
 
 
+def need_adaptive_p(model: Model) -> None:
+    if not model.library.has("llama_sampler_init_adaptive_p"):
+        pytest.skip(f"{model.library.release} has no adaptive-p")
+
+
 def test_adaptive_p_aims_at_a_probability(model: Model) -> None:
+    need_adaptive_p(model)
     aimed = picks(SamplerChain(model.vocab).adaptive_p(0.05, 0.5, 5), 300)
     free = picks(SamplerChain(model.vocab).dist(5), 300)
     assert aimed.count(0) < free.count(0)
@@ -255,6 +272,7 @@ def test_same_seed_same_tokens_twice_and_after_reset(
 
 
 def test_adaptive_p_repeats_by_seed_and_after_reset(model: Model) -> None:
+    need_adaptive_p(model)
     chain = SamplerChain(model.vocab).adaptive_p(0.3, 0.9, 5)
     first = picks(chain, 50)
     chain.reset()
@@ -278,6 +296,7 @@ def test_fast_greedy_equals_the_native_sampler(context: Context) -> None:
         lambda chain: chain.greedy().top_k(3),
         lambda chain: chain.logit_bias({10**6: 1.0}),
         lambda chain: chain.accept(-1),
+        lambda chain: chain.logit_bias(dict.fromkeys(range(chain.vocab.n_tokens), -np.inf)),
         lambda chain: chain.apply(candidates()[:0]),
     ],
 )
