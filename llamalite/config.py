@@ -82,7 +82,7 @@ class SamplingConfig:
     grammar: str | None = None
     grammar_root: str = "root"
     seed: int | None = _number(None, 0, 2**32 - 2, "None = random")
-    max_tokens: int | None = _number(None, 0, _MAX_INT32, "None = until the context is full")
+    max_tokens: int | None = _number(None, 0, _MAX_INT32, "no limit = until the context is full")
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
 
@@ -96,7 +96,10 @@ class SamplingConfig:
     def _check_strings(self) -> None:
         for name in ("stop", "dry_sequence_breakers", "samplers"):
             value = getattr(self, name)
-            items = (value,) if isinstance(value, str) else tuple(value)
+            try:
+                items = (value,) if isinstance(value, str) else tuple(value)
+            except TypeError:
+                items = (value,)
             if not all(isinstance(item, str) and item for item in items):
                 raise InvalidParameter(
                     f"{name} must be non-empty strings, not {value!r}", param=name
@@ -165,7 +168,7 @@ def home() -> Path:
     """Return the data folder: `LLAMALITE_HOME`, else platformdirs' user data folder."""
     value = os.environ.get("LLAMALITE_HOME")
     if value:
-        return Path(value).expanduser()
+        return Path(os.path.expanduser(value))
     import platformdirs
 
     return Path(platformdirs.user_data_dir("llamalite", appauthor=False))
@@ -174,7 +177,7 @@ def home() -> Path:
 def library_override() -> Path | None:
     """Return the folder (or file) that `LLAMALITE_LIB` points at, or None."""
     value = os.environ.get("LLAMALITE_LIB")
-    return Path(value).expanduser() if value else None
+    return Path(os.path.expanduser(value)) if value else None
 
 
 def is_offline() -> bool:

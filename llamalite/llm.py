@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from llamalite.config import SamplingConfig
-from llamalite.constraint.gbnf import check_grammar
 from llamalite.core.adapter import LoraAdapter
 from llamalite.core.batch import Batch
 from llamalite.core.context import Context
@@ -28,6 +27,7 @@ from llamalite.engine.threads import default_n_threads
 from llamalite.errors import InvalidParameter, ModelLoadError
 from llamalite.ffi.library import Library, open_library
 from llamalite.gguf import GGUFReader
+from llamalite.gguf.sanity import check_runnable
 from llamalite.libs.download import say_on_stderr
 from llamalite.libs.install import ensure_library
 from llamalite.models.resolve import resolve_model
@@ -108,6 +108,7 @@ class LLM:
         self._running: GenerationStream | None = None
         self.model_path = resolve_model(model, say=self._say)
         with GGUFReader(self.model_path) as reader:
+            check_runnable(reader)
             self._chosen = choose_template(reader.summary.chat_templates, chat_template)
         self._template: ChatTemplate | None = None
         self.library: Library = open_library(ensure_library(say=say))
@@ -276,8 +277,6 @@ class LLM:
         self, tokens: Sequence[int], sampling: SamplingConfig | None, overrides: dict[str, Any]
     ) -> GenerationStream:
         config = (sampling or SamplingConfig()).replace(**overrides)
-        if config.grammar is not None:
-            check_grammar(config.grammar, config.grammar_root)
         with self._lock:
             if self._running is not None:
                 self._running.supersede()

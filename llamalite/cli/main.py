@@ -28,7 +28,8 @@ Commands:
   help   print this, or a command's help
 
 Exit codes: 0 done, 1 other failure, 2 wrong usage or request, 3 library, 4 GGUF file, 5 model,
-6 decoding, 7 engine, 8 download, 130 interrupted. LLAMALITE_DEBUG=1 shows tracebacks.
+6 decoding, 7 engine, 8 download, 70 internal error, 130 interrupted, 141 output closed.
+LLAMALITE_DEBUG=1 shows tracebacks too.
 """
 
 COMMANDS = {
@@ -60,7 +61,7 @@ def exit_code(error: type[BaseException]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; never raises but for LLAMALITE_DEBUG.
+    """Run the command line and return its exit code; never raises.
 
     Args:
         argv: the arguments; None = those of this process.
@@ -68,26 +69,29 @@ def main(argv: list[str] | None = None) -> int:
     terminal.prepare_output()
     try:
         code = dispatch(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("LLAMALITE_DEBUG"):
-            raise
+            import traceback
+
+            traceback.print_exc()
         return report(error)
 
 
 def dispatch(argv: list[str]) -> int:
     """Run the command that `argv` names and return its exit code."""
     if not argv:
-        sys.stderr.write(OVERVIEW)
+        terminal.show_on_stderr(OVERVIEW)
         return 2
     name, rest = argv[0], argv[1:]
     if name in {"--version", "-V"}:
-        print(f"llamalite {__version__}")
+        terminal.write(f"llamalite {__version__}\n")
         return 0
     if name in {"help", "--help", "-h"}:
         if not rest or rest[0] == "help":
-            sys.stdout.write(OVERVIEW)
+            terminal.write(OVERVIEW)
             return 0
         name, rest = rest[0], ["--help"]
     if name not in COMMANDS:
@@ -104,7 +108,7 @@ def report(error: BaseException) -> int:
     elif isinstance(error, errors.LlamaliteError):
         terminal.complain(str(error))
     elif isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {error.filename}" if error.filename else " (while writing the output)"
         terminal.complain(f"{error.strerror or error}{where}")
         terminal.abandon_output(error)
     else:

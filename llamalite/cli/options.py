@@ -5,6 +5,7 @@ Owns what is said about numbers and files that can't be read. Only module that i
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -100,9 +101,13 @@ def shown(value: str) -> str:
 
 def checked_text(value: str, name: str) -> str:
     """Return text if it is valid Unicode: arguments in another encoding arrive damaged."""
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-        raise InvalidParameter(f"{name} is not valid UTF-8", param=name)
-    return value
+    if value.isascii():
+        return value
+    try:
+        # In a locale without UTF-8 Python decodes arguments byte by byte: undo that.
+        return os.fsencode(value).decode("utf-8")
+    except UnicodeError:
+        raise InvalidParameter(f"{name} is not valid UTF-8", param=name) from None
 
 
 def read_stdin() -> str:

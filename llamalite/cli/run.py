@@ -155,7 +155,8 @@ def read_model_and_prompt(options: Options) -> tuple[str, str]:
         raise InvalidParameter("the model's name is empty")
     prompt = _read_prompt(given, model)
     if not prompt:
-        raise InvalidParameter("the prompt is empty", param="prompt")
+        taken = "" if given or not model else f" ({shown(model)} was taken for the model)"
+        raise InvalidParameter(f"the prompt is empty{taken}", param="prompt")
     return model or DEFAULT_MODEL, prompt
 
 

@@ -6,6 +6,7 @@ Imports the standard library alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -53,6 +54,8 @@ def table(rows: list[tuple[str, str]]) -> None:
 
 def write(text: str) -> None:
     """Write a piece of the answer to stdout, at once."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "stdout is closed")
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -73,6 +76,11 @@ def abandon_output(error: BaseException) -> None:
 def is_terminal() -> bool:
     """Say whether stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def show_on_stderr(text: str) -> None:
+    """Print lines on stderr as they are."""
+    _write_line(text.rstrip("\n"))
 
 
 def _write_line(line: str) -> None:

@@ -45,12 +45,14 @@ class LoraAdapter(Owned):
         if not handle:
             reason = native_log.recent_errors() or "libllama gave no reason"
             raise AdapterError(f"{self.path} can't be used with {model.path}: {reason}")
-        super().__init__(handle, model)
-
-    def _free(self, handle: int) -> None:
         # ABI: later builds free adapters with their model, and freeing one twice would crash.
-        if self.model.library.builds[1] < _FREED_WITH_MODEL:
-            self.model.library.llama_adapter_lora_free(handle)
+        old = model.library.builds[1] < _FREED_WITH_MODEL
+        free = model.library.llama_adapter_lora_free if old else _leave_to_model
+        super().__init__(handle, free, model)
+
+
+def _leave_to_model(_handle: int) -> None:
+    pass
 
 
 def set_loras(context: Context, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:

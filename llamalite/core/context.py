@@ -20,7 +20,6 @@ from llamalite.core.batch import Batch
 from llamalite.core.memory import Memory
 from llamalite.core.model import Model, apply_params
 from llamalite.core.owned import Owned
-from llamalite.core.watched import call_watched
 from llamalite.errors import (
     Aborted,
     DecodeError,
@@ -34,8 +33,18 @@ from llamalite.errors import (
 from llamalite.ffi import native_log
 from llamalite.ffi.library import Library
 from llamalite.ffi.structs import AbortCallback, PoolingType
+from llamalite.ffi.watched import call_watched
 
 _UNSIGNED_MAX = 2**32 - 1
+_CACHE_TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 20, 30})
+"""ggml_type numbers: f32, f16, q4_0, q4_1, q5_0, q5_1, q8_0, iq4_nl, bf16."""
+_ENUMS = {
+    "flash_attn_type": (-1, 1),
+    "pooling_type": (-1, 4),
+    "attention_type": (-1, 1),
+    "rope_scaling_type": (-1, 3),
+    "ctx_type": (0, 1),
+}
 _ERRORS: dict[int, tuple[type[DecodeError], str]] = {
     1: (NoKVSlot, "the context's memory has no room for this batch: use a larger context"),
     2: (Aborted, "decoding was stopped by the abort callback"),
@@ -88,12 +97,14 @@ class Context(Owned):
                 f"no context of {struct.n_ctx or model.n_ctx_train} tokens could be made for "
                 f"{model.path}: {reason}; a smaller --ctx-size needs less memory"
             )
-        super().__init__(handle, model)
+        super().__init__(handle, library.llama_free, model)
         self.n_ctx: int = library.llama_n_ctx(handle)
         self.n_batch: int = library.llama_n_batch(handle)
         self.n_seq_max: int = library.llama_n_seq_max(handle)
         self.pooling = PoolingType(library.llama_pooling_type(handle))
         self.memory = Memory(self)
+        self._n_ubatch: int = library.llama_n_ubatch(handle)
+        self._causal = True
         self._views: dict[int, npt.NDArray[np.float32]] = {}
         self._outputs: npt.NDArray[np.int8] = np.zeros(0, np.int8)
 
@@ -105,13 +116,29 @@ class Context(Owned):
             "n_seq_max": (1, self.library.llama_max_parallel_sequences()),
             "n_threads": (1, 512),
             "n_threads_batch": (1, 512),
+            **_ENUMS,
         }
         for name, (low, high) in limits.items():
             value = params.get(name)
-            if value is not None and (type(value) is not int or not low <= value <= high):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and low <= value <= high):
                 raise InvalidParameter(
                     f"{name} is {value!r}, no whole number in [{low}, {high}]", param=name
                 )
+        for name in ("type_k", "type_v"):
+            if params.get(name, 1) not in _CACHE_TYPES:
+                raise InvalidParameter(
+                    f"{name} is {params[name]!r}, no type a cache can have: "
+                    f"{', '.join(map(str, sorted(_CACHE_TYPES)))}",
+                    param=name,
+                )
+        if 0 < params.get("n_ctx", 0) < params.get("n_seq_max", 1):
+            raise InvalidParameter("n_ctx must be at least n_seq_max", param="n_ctx")
+        if self.model.has_vocab_only:
+            raise InvalidParameter(
+                f"{self.model.path} was loaded for its vocabulary alone and can't compute",
+                param="vocab_only",
+            )
 
     def _check_room(self, n_ctx: int) -> None:
         # NOTE: only what can't be: some builds fill all memory before they find out.
@@ -140,10 +167,6 @@ class Context(Owned):
                     f"sequence {seq_id} is not below {self.n_seq_max}", param="seq_id"
                 )
 
-    def _free(self, handle: int) -> None:
-        self._views.clear()
-        self.library.llama_free(handle)
-
     def decode(self, batch: Batch, *, interruptible: bool = False) -> None:
         """Compute a batch with the decoder, adding its tokens to the memory.
 
@@ -161,13 +184,21 @@ class Context(Owned):
         self._run(self.library.llama_decode, batch, interruptible)
 
     def encode(self, batch: Batch) -> None:
-        """Compute a batch with the encoder, without memory; raises as decode does."""
+        """Compute a batch with the encoder, without memory; raises as decode does.
+
+        Raises:
+            InvalidParameter: the model has no encoder.
+        """
+        if self.memory.exists and not self.model.has_encoder:
+            raise InvalidParameter(f"{self.model.path} has no encoder", param="model")
         self._run(self.library.llama_encode, batch, False)
 
     def _run(self, function: Any, batch: Batch, interruptible: bool) -> None:
         count = batch.n_tokens
         if not 0 < count <= self.n_batch:
             raise InvalidBatch(f"a batch of {count} tokens is not within 1 to {self.n_batch}")
+        if not self._causal and count > self._n_ubatch:
+            raise InvalidBatch(f"without causal attention {count} tokens need a larger n_ubatch")
         if batch.n_seq_max > self.n_seq_max or batch.n_vocab > self.model.vocab.n_tokens:
             raise InvalidBatch("the batch was made for another context")
         native_log.forget()
@@ -253,7 +284,8 @@ class Context(Owned):
         self.library.llama_set_embeddings(self.handle, enabled)
 
     def set_causal(self, enabled: bool) -> None:
-        """Switch causal attention."""
+        """Switch causal attention; without it a batch must fit one ubatch."""
+        self._causal = enabled
         self.library.llama_set_causal_attn(self.handle, enabled)
 
     def set_loras(self, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:

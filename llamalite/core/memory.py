@@ -37,13 +37,18 @@ class Memory:
             raise InvalidParameter("this model keeps no memory between batches", param="model")
         return int(handle)
 
+    def _check(self, seq_id: int, *numbers: int) -> None:
+        self._context.check_seq_id(seq_id)
+        if any(not -(2**31) <= number < 2**31 for number in numbers):
+            raise InvalidParameter("positions must fit 32 bits", param="pos")
+
     def clear(self, *, data: bool = False) -> None:
         """Forget everything; with data=True also zero the buffers."""
         self._lib.llama_memory_clear(self._handle, data)
 
     def seq_rm(self, seq_id: int, p0: int = -1, p1: int = -1) -> bool:
         """Remove a range of a sequence; False if this kind of memory can't cut there."""
-        self._context.check_seq_id(seq_id)
+        self._check(seq_id, p0, p1)
         return bool(self._lib.llama_memory_seq_rm(self._handle, seq_id, p0, p1))
 
     def seq_cp(self, source: int, target: int, p0: int = -1, p1: int = -1) -> None:
@@ -75,13 +80,13 @@ class Memory:
         Raises:
             InvalidParameter: this memory can't shift.
         """
-        self._context.check_seq_id(seq_id)
+        self._check(seq_id, p0, p1, delta)
         self._need_shift()
         self._lib.llama_memory_seq_add(self._handle, seq_id, p0, p1, delta)
 
     def seq_div(self, seq_id: int, p0: int, p1: int, divisor: int) -> None:
         """Divide positions of a range by a whole number above 1."""
-        self._context.check_seq_id(seq_id)
+        self._check(seq_id, p0, p1, divisor)
         self._need_shift()
         if divisor < 1:
             raise InvalidParameter("the divisor must be at least 1", param="divisor")

@@ -5,22 +5,29 @@ Imports `ffi`, `llamalite.errors` and its own siblings.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from llamalite.core.owned import Owned
 from llamalite.core.vocab import Vocab
-from llamalite.core.watched import call_watched
-from llamalite.errors import InvalidParameter, ModelLoadError, ModelNotFound, SymbolMissing
+from llamalite.errors import (
+    InvalidParameter,
+    ModelError,
+    ModelLoadError,
+    ModelNotFound,
+    SymbolMissing,
+)
 from llamalite.ffi import native_log
 from llamalite.ffi.layouts import Layout
 from llamalite.ffi.library import Library
 from llamalite.ffi.structs import ProgressCallback
+from llamalite.ffi.watched import call_watched
 
 
 def apply_params(struct: Any, layout: Layout, changes: dict[str, Any], release: str) -> None:
@@ -36,6 +43,8 @@ def apply_params(struct: Any, layout: Layout, changes: dict[str, Any], release: 
                 f"this libllama ({release}) has no parameter {name}: leave it out, or fetch a "
                 "newer build with 'llamalite lib install'"
             )
+        if layout.kind_of(name) == "p":
+            raise InvalidParameter(f"{name} is a pointer and can't be set here", param=name)
         try:
             setattr(struct, name, value)
         except TypeError:
@@ -76,6 +85,11 @@ class Model(Owned):
             raise ModelNotFound(f"there is no model file {self.path}")
         struct = library.model_defaults()
         apply_params(struct, library.model_layout, params, library.release)
+        if params.get("no_alloc") or not -1 <= params.get("load_mode", 0) <= 4:
+            raise InvalidParameter(
+                "no_alloc and unknown load modes can't be used", param="load_mode"
+            )
+        self.has_vocab_only = bool(params.get("vocab_only"))
         chosen = self._device_list(devices) if devices is not None else None
         if chosen is not None:
             struct.devices = ctypes.addressof(chosen)
@@ -86,11 +100,8 @@ class Model(Owned):
         if not handle:
             reason = native_log.recent_errors() or "libllama gave no reason"
             raise ModelLoadError(f"{self.path} can't be loaded: {reason}")
-        super().__init__(handle)
+        super().__init__(handle, library.llama_model_free)
         self.vocab = Vocab(self)
-
-    def _free(self, handle: int) -> None:
-        self.library.llama_model_free(handle)
 
     def _device_list(self, names: Sequence[str]) -> Any:
         known = {device.name: device.handle for device in self.library.devices()}
@@ -201,8 +212,37 @@ class Model(Owned):
         return found.decode("utf-8", "replace") if found else None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as one GGUF file."""
-        self.library.llama_model_save_to_file(self.handle, os.fsencode(path))
+        """Write the model as one GGUF file, which appears only when it is whole.
+
+        Raises:
+            ModelError: it can't be written there.
+        """
+        with written_whole(path) as partial, self.in_use() as handle:
+            self.library.llama_model_save_to_file(handle, os.fsencode(partial))
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write beside the target, and rename it there if a file has been written.
+
+    Raises:
+        ModelError: the target is no regular file, its folder can't be written, or nothing came.
+    """
+    target = Path(path)
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name[:100]}")
+    try:
+        if target.exists() and not target.is_file():
+            raise ModelError(f"{target} is no regular file: choose another target")
+        partial.touch()  # native code only prints that it can't write
+        yield partial
+        if not partial.stat().st_size:
+            raise ModelError(f"nothing could be written to {target}")
+        partial.replace(target)
+    except OSError as error:
+        raise ModelError(f"{target} can't be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 class _Progress:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
@@ -18,23 +18,61 @@ from llamalite.errors import EngineClosed, EngineError
 
 _O = TypeVar("_O", bound="Owned")
 
+_guard = threading.Condition(threading.RLock())
+
+
+class _Native:
+    """A native object and those that must be freed before it.
+
+    Apart from the Python objects around it, because the garbage collector finalizes a cycle of
+    those in any order, and weak references to them are gone by then.
+    """
+
+    def __init__(self, handle: int, free: Callable[[int], object], parent: _Native | None) -> None:
+        self.handle: int | None = handle
+        self.users: list[int] = []
+        self._free, self._parent = free, parent
+        self._children: set[_Native] = set()
+        if parent is not None:
+            with _guard:
+                parent._children.add(self)
+
+    def all_users(self) -> list[int]:
+        return [*self.users, *(user for child in self._children for user in child.all_users())]
+
+    def close(self) -> None:
+        handle, self.handle = self.handle, None
+        if handle is None:
+            return
+        for child in list(self._children):
+            child.close()
+        if self._parent is not None:
+            self._parent._children.discard(self)
+        self._free(handle)
+
 
 class Owned:
     """Base of objects that own a native handle.
 
-    An object closes its children before itself, and everything still open is closed when the
-    interpreter begins to exit, because GPU backends complain about what is left.
+    An object closes what depends on it before itself, and everything still open is closed when
+    the interpreter begins to exit, because GPU backends complain about what is left.
+
+    Args:
+        handle: the native pointer.
+        free: the native function that frees it; must not refer to this object.
+        parent: what must outlive it.
     """
 
-    _roots: ClassVar[weakref.WeakSet[Owned]] = weakref.WeakSet()
-    _guard: ClassVar[threading.Condition] = threading.Condition(threading.RLock())
+    _open: ClassVar[weakref.WeakSet[Owned]] = weakref.WeakSet()
 
-    def __init__(self, handle: int, parent: Owned | None = None) -> None:
-        self._handle: int | None = handle
-        self._children: weakref.WeakSet[Owned] = weakref.WeakSet()
-        self._users: list[int] = []
-        with Owned._guard:
-            (Owned._roots if parent is None else parent._children).add(self)
+    def __init__(
+        self, handle: int, free: Callable[[int], object], parent: Owned | None = None
+    ) -> None:
+        self._native: _Native = _Native(
+            handle, free, parent._native if parent is not None else None
+        )
+        with _guard:
+            Owned._open.add(self)
 
     @property
     def handle(self) -> int:
@@ -43,14 +81,14 @@ class Owned:
         Raises:
             EngineClosed: it was closed before.
         """
-        if self._handle is None:
+        if self._native.handle is None:
             raise EngineClosed(f"this {type(self).__name__} is closed: open a new one")
-        return self._handle
+        return self._native.handle
 
     @property
     def closed(self) -> bool:
         """Say whether the native object is gone."""
-        return self._handle is None
+        return self._native.handle is None
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[int]:
@@ -59,16 +97,16 @@ class Owned:
         Raises:
             EngineClosed: it was closed before.
         """
-        user = threading.get_ident()
-        with Owned._guard:
+        user, users = threading.get_ident(), self._native.users
+        with _guard:
             handle = self.handle
-            self._users.append(user)
+            users.append(user)
         try:
             yield handle
         finally:
-            with Owned._guard:
-                self._users.remove(user)
-                Owned._guard.notify_all()
+            with _guard:
+                users.remove(user)
+                _guard.notify_all()
 
     def close(self) -> None:
         """Free the native object and all that depends on it; later calls do nothing.
@@ -78,26 +116,15 @@ class Owned:
         Raises:
             EngineError: called from within a call on the object, as by a signal handler.
         """
-        with Owned._guard:
-            while users := self._all_users():
+        with _guard:
+            while users := self._native.all_users():
                 if threading.get_ident() in users:
                     raise EngineError(
                         f"this {type(self).__name__} can't be closed from within a call on it: "
                         "close it after the call has returned"
                     )
-                Owned._guard.wait()
-            handle, self._handle = self._handle, None
-            if handle is None:
-                return
-            for child in list(self._children):
-                child.close()
-            self._free(handle)
-
-    def _all_users(self) -> list[int]:
-        return [*self._users, *(user for child in self._children for user in child._all_users())]
-
-    def _free(self, handle: int) -> None:
-        raise NotImplementedError
+                _guard.wait()
+            self._native.close()
 
     def __enter__(self: _O) -> _O:
         return self
@@ -112,13 +139,13 @@ class Owned:
 
     def __del__(self) -> None:
         # NOTE: the constructor may have failed before there was a handle.
-        if getattr(self, "_handle", None) is not None and not sys.is_finalizing():
+        if hasattr(self, "_native") and not sys.is_finalizing():
             self.close()
 
 
 def _close_all() -> None:
-    for owned in list(Owned._roots):
-        if not owned._all_users():  # a daemon thread is still computing: leave it be
+    for owned in list(Owned._open):
+        if not owned._native.all_users():  # a daemon thread is still computing: leave it be
             owned.close()
 
 

@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from llamalite.core.model import apply_params
+from llamalite.core.model import apply_params, written_whole
 from llamalite.errors import InvalidParameter, ModelError, ModelNotFound
 from llamalite.ffi import native_log
 from llamalite.ffi.library import Library
@@ -92,18 +92,14 @@ def quantize(
         raise InvalidParameter(f"{dst} is the source itself: choose another target", param="target")
     layout, struct = library.quantize_defaults()
     apply_params(struct, layout, {**params, "ftype": int(kind)}, library.release)
-    partial = dst.with_name(f".{dst.name}.partial-{os.getpid()}")
-    native_log.forget()
-    try:
+    with written_whole(dst) as partial:
+        native_log.forget()
         code = library.llama_model_quantize(
             os.fsencode(src), os.fsencode(partial), ctypes.addressof(struct)
         )
         if code:
             reason = native_log.recent_errors() or f"code {code}"
             raise ModelError(f"{src} can't be quantized to {kind.name}: {reason}")
-        partial.replace(dst)
-    finally:
-        partial.unlink(missing_ok=True)
     return dst
 
 
@@ -111,7 +107,7 @@ def _file_type(name: str | FileType) -> FileType:
     if isinstance(name, FileType):
         return name
     try:
-        return FileType[name.upper()]
+        return FileType[str(name).upper()]
     except KeyError:
         known = ", ".join(kind.name for kind in FileType)
         raise InvalidParameter(

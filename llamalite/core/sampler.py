@@ -3,7 +3,7 @@
 Owns the native chain and the order of its parts. Grammars stay outside the chain: a token is
 sampled first and checked, and only a rejected one costs a mask over the vocabulary.
 
-Imports numpy, `ffi`, `llamalite.errors` and its own siblings.
+Imports numpy, `ffi`, `constraint`, `llamalite.errors` and its own siblings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from llamalite.constraint.gbnf import check_grammar
 from llamalite.core.owned import Owned
 from llamalite.errors import ConstraintError, InvalidParameter
 from llamalite.ffi import compat
@@ -61,16 +62,10 @@ class SamplerChain(Owned):
         self.library = vocab._model.library
         self.n_ctx = n_ctx or vocab._model.n_ctx_train
         self.names: list[str] = []
-        self._grammar: int | None = None
+        self._grammar: Owned | None = None
         self._candidates: npt.NDArray[Any] | None = None
         chain = self.library.llama_sampler_chain_init(SamplerChainParams(True))
-        super().__init__(chain, vocab._model)
-
-    def _free(self, handle: int) -> None:
-        self.library.llama_sampler_free(handle)
-        if self._grammar:
-            self.library.llama_sampler_free(self._grammar)
-            self._grammar = None
+        super().__init__(chain, self.library.llama_sampler_free, vocab._model)
 
     def _add(self, name: str, sampler: int | None) -> SamplerChain:
         if self.complete:
@@ -207,30 +202,28 @@ class SamplerChain(Owned):
         """Allow only what a GBNF grammar allows.
 
         Args:
-            text: a grammar that has passed `constraint.gbnf.check_grammar`: old builds abort the
-                process on some faulty ones.
+            text: the grammar; checked here, because some builds abort or hang on faulty ones.
             root: name of the start rule.
-            trigger_words: constrain only from the first of these words on, the word included.
+            trigger_words: constrain only from the first of these words on, the word included;
+                at most 1000 characters together.
 
         Raises:
-            ConstraintError: libllama can't parse it.
+            ConstraintError: the grammar is faulty, or a word is empty or too long.
         """
-        if self._grammar:
+        if self._grammar is not None:
             raise ConstraintError("the chain has a grammar already", param="grammar")
-        source, start = text.encode("utf-8"), root.encode("utf-8")
+        check_grammar(text, root)
+        source, start, lib = text.encode("utf-8"), root.encode("utf-8"), self.library
         if trigger_words:
-            # NOTE: a pattern of ours, because a faulty one would throw through ctypes.
-            words = "|".join(_escape_regex(word) for word in trigger_words)
-            patterns = (ctypes.c_char_p * 1)(f"[\\s\\S]*?({words})[\\s\\S]*".encode())
-            self._grammar = self.library.llama_sampler_init_grammar_lazy_patterns(
+            patterns = (ctypes.c_char_p * 1)(_trigger_pattern(trigger_words))
+            handle = lib.llama_sampler_init_grammar_lazy_patterns(
                 self.vocab.handle, source, start, ctypes.addressof(patterns), 1, None, 0
             )
         else:
-            self._grammar = self.library.llama_sampler_init_grammar(
-                self.vocab.handle, source, start
-            )
-        if not self._grammar:
+            handle = lib.llama_sampler_init_grammar(self.vocab.handle, source, start)
+        if not handle:
             raise ConstraintError("libllama can't parse this grammar", param="grammar")
+        self._grammar = Owned(handle, lib.llama_sampler_free, self)
         return self
 
     @property
@@ -241,8 +234,8 @@ class SamplerChain(Owned):
     def reset(self) -> None:
         """Forget accepted tokens and start random numbers anew, grammar included."""
         self.library.llama_sampler_reset(self.handle)
-        if self._grammar:
-            self.library.llama_sampler_reset(self._grammar)
+        if self._grammar is not None:
+            self.library.llama_sampler_reset(self._grammar.handle)
 
     def accept(self, token: int) -> None:
         """Tell the samplers of a token chosen elsewhere, such as one of the prompt.
@@ -260,18 +253,21 @@ class SamplerChain(Owned):
         """
         if not self.complete:
             raise InvalidParameter("the chain has no sampler that selects", param="samplers")
+        if context.model is not self.vocab._model:
+            raise InvalidParameter("the chain was made for another model", param="context")
         logits = context.logits(row)
-        if self._grammar:
+        if self._grammar is not None:
             return self._sample_constrained(logits)
         if self.names == ["greedy"]:
             return int(logits.argmax())  # PERF: no candidate list of the whole vocabulary
         return int(self.library.llama_sampler_sample(self.handle, context.handle, row))
 
     def _sample_constrained(self, logits: npt.NDArray[np.float32]) -> int:
-        grammar = self._grammar
+        assert self._grammar is not None
+        grammar = self._grammar.handle
         candidates = self._fill(logits)
         token, _ = self._select(candidates)
-        if not self._allows(token):
+        if not self._allows(grammar, token):
             candidates = self._fill(logits)
             array = _array_of(candidates)
             self.library.llama_sampler_apply(grammar, ctypes.addressof(array))
@@ -297,13 +293,13 @@ class SamplerChain(Owned):
         return self._candidates
 
     def _select(self, candidates: npt.NDArray[Any]) -> tuple[int, float]:
-        selected, left = self.apply(candidates)
+        selected, left = self._apply(candidates)
         return int(left["id"][selected]), float(left["logit"][selected])
 
-    def _allows(self, token: int) -> bool:
+    def _allows(self, grammar: int, token: int) -> bool:
         one = np.array([(token, 1.0, 0.0)], CANDIDATE)
         array = _array_of(one)
-        self.library.llama_sampler_apply(self._grammar, ctypes.addressof(array))
+        self.library.llama_sampler_apply(grammar, ctypes.addressof(array))
         return bool(np.isfinite(one["logit"][0]))
 
     def apply(self, candidates: npt.NDArray[Any]) -> tuple[int, npt.NDArray[Any]]:
@@ -315,9 +311,18 @@ class SamplerChain(Owned):
         Returns:
             The index of the selected one (-1 if the chain has no selector) and CANDIDATE[m] of
             those left.
+
+        Raises:
+            InvalidParameter: not such an array, or an id isn't in the vocabulary.
         """
-        if not len(candidates):
-            raise InvalidParameter("there are no candidates", param="candidates")
+        flat = candidates.ndim == 1 and candidates.flags.c_contiguous and len(candidates)
+        if candidates.dtype != CANDIDATE or not flat:
+            raise InvalidParameter("candidates must be CANDIDATE[n], n >= 1", param="candidates")
+        for token in (candidates["id"].min(), candidates["id"].max()):
+            self.vocab.check(token)
+        return self._apply(candidates)
+
+    def _apply(self, candidates: npt.NDArray[Any]) -> tuple[int, npt.NDArray[Any]]:
         array = _array_of(candidates)
         self.library.llama_sampler_apply(self.handle, ctypes.addressof(array))
         if array.data == candidates.ctypes.data:
@@ -325,6 +330,17 @@ class SamplerChain(Owned):
         # A sampler put its own memory in place of ours, and may reuse it.
         buffer = (ctypes.c_uint8 * (array.size * CANDIDATE.itemsize)).from_address(array.data)
         return int(array.selected), np.frombuffer(buffer, CANDIDATE).copy()
+
+
+def _trigger_pattern(words: Sequence[str]) -> bytes:
+    # A pattern of ours, because a faulty or very long one would throw or overflow in native code.
+    if not all(word and "\0" not in word for word in words) or sum(map(len, words)) > 1000:
+        raise ConstraintError(
+            "trigger words must not be empty, hold NUL or be over 1000 characters together",
+            param="trigger_words",
+        )
+    choices = "|".join(_escape_regex(word) for word in words)
+    return f"[\\s\\S]*?({choices})[\\s\\S]*".encode()
 
 
 def _escape_regex(text: str) -> str:

@@ -21,13 +21,13 @@ def build_chain(config: SamplingConfig, vocab: Vocab, n_ctx: int) -> SamplerChai
     """Make the chain that a configuration asks for; samplers that are off are left out.
 
     Args:
-        config: validated; its grammar must have passed `constraint.gbnf.check_grammar`.
+        config: validated.
         vocab: the vocabulary sampled from.
         n_ctx: what "the whole context" means for penalties.
 
     Raises:
         InvalidParameter: a biased token isn't in the vocabulary.
-        ConstraintError: libllama can't parse the grammar.
+        ConstraintError: the grammar is faulty.
         SymbolMissing: this build lacks a sampler that was asked for.
     """
     chain = SamplerChain(vocab, n_ctx)

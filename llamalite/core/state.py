@@ -11,7 +11,6 @@ Source: llama_state_get_data, llama_state_seq_get_data and their kin.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llamalite.core.model import written_whole
 from llamalite.errors import InvalidParameter
 from llamalite.ffi.structs import StateSeqFlags
 
@@ -99,19 +99,14 @@ def save_sequence_file(
 ) -> int:
     """Write a sequence's state and its tokens to a file, and return the bytes written.
 
-    The file appears only when it is whole.
+    Raises:
+        ModelError: it can't be written there.
     """
     ids = context.model.vocab.as_array(tokens).astype("<i4")
     content = _COUNT.pack(len(ids)) + ids.tobytes() + save_sequence(context, seq_id)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
+    with written_whole(path) as partial:
         partial.write_bytes(_seal(content, b"file"))
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return target.stat().st_size
+    return Path(path).stat().st_size
 
 
 def load_sequence_file(context: Context, seq_id: int, path: str | os.PathLike[str]) -> list[int]:

@@ -76,6 +76,10 @@ class Layout:
         """Say whether this generation of the struct has the field."""
         return any(name == field for _, name in self.fields)
 
+    def kind_of(self, field: str) -> str:
+        """Return a field's type letter."""
+        return next(letter for letter, name in self.fields if name == field)
+
     @cached_property
     def field_bytes(self) -> frozenset[int]:
         """Offsets of all bytes that belong to a field; the rest are holes."""

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamalite.errors import LibraryError, LibraryIncompatible, SymbolMissing
+from llamalite.errors import AbiMismatch, LibraryError, LibraryIncompatible, SymbolMissing
 from llamalite.ffi import fingerprint, layouts, native_log, prototypes
 from llamalite.ffi.layouts import Layout
 from llamalite.ffi.structs import DeviceType
+from llamalite.ffi.watched import watched
 
 if TYPE_CHECKING:
     from llamalite.libs.inspect import LibraryFiles
@@ -90,7 +91,7 @@ class Library:
         self._base = _open(files.ggml_base)
         self._ggml = _open(files.ggml)
         self._llama = _open(files.llama)
-        self._forced = {name[0].upper(): name.upper() for name in forced}
+        self._forced = _forced_layouts(forced, registry)
         self._registry = registry
         exported = frozenset(name for name in layouts.MILESTONES if hasattr(self._llama, name))
         self.builds = layouts.build_range(exported)
@@ -229,7 +230,17 @@ class Library:
         result, *arguments = (prototypes.resolve(letter, self._structs) for letter in types)
         function.restype = result
         function.argtypes = arguments
-        return function
+        return watched(function) if name in prototypes.WATCHED else function
+
+
+def _forced_layouts(names: tuple[str, ...], registry: Registry) -> dict[str, str]:
+    known = [layout.name for layout in (*registry.model, *registry.context, *registry.quantize)]
+    for name in names:
+        if name.upper() not in known:
+            raise AbiMismatch(
+                f"LLAMALITE_LAYOUT asks for {name!r}, which is none of {', '.join(known)}"
+            )
+    return {name[0].upper(): name.upper() for name in names}
 
 
 def _open(path: Path) -> ctypes.CDLL:

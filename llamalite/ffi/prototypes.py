@@ -278,6 +278,21 @@ ggml_version s
 ggml_commit s
 """
 
+WATCHED = frozenset(
+    {
+        "ggml_backend_load_all_from_path",
+        "llama_adapter_lora_init",
+        "llama_backend_init",
+        "llama_init_from_model",
+        "llama_model_load_from_file",
+        "llama_model_quantize",
+        "llama_model_save_to_file",
+        "llama_sampler_init_grammar",
+        "llama_sampler_init_grammar_lazy_patterns",
+    }
+)
+"""Functions that write to the log: in the main thread, Ctrl-C would get lost in its callback."""
+
 _OLD = """
 llama_sampler_init_penalties p i f f f
 llama_sampler_init_dry p p i f f i i p z

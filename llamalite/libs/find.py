@@ -73,7 +73,9 @@ def find_library() -> LibraryFiles | None:
         try:
             return scan_folder(override.absolute())
         except LibraryError as error:
-            raise type(error)(f"LLAMALITE_LIB: {error}") from None
+            raise type(error)(
+                f"LLAMALITE_LIB: {error} (or unset LLAMALITE_LIB to use an installed one)"
+            ) from None
     here = str(current_platform())
     for installed in list_installed():
         if installed.platform != here:

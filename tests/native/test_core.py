@@ -25,6 +25,7 @@ from llamalite.core.state import (
     save_state,
 )
 from llamalite.errors import (
+    DoesNotFit,
     EngineClosed,
     EngineError,
     InvalidBatch,
@@ -155,7 +156,13 @@ def test_logits_are_a_view_with_a_row_for_each_output(context: Context) -> None:
             context.logits(row)
 
 
+def need_kv_unified(model: Model) -> None:
+    if not model.library.context_layout.has("kv_unified"):
+        pytest.skip(f"{model.library.release} has no kv_unified")
+
+
 def test_memory_by_sequence(model: Model) -> None:
+    need_kv_unified(model)
     with Context(model, n_ctx=512, n_seq_max=2, kv_unified=True, **ONE) as context:
         tokens = prefill(context)
         memory = context.memory
@@ -178,6 +185,7 @@ def test_memory_by_sequence(model: Model) -> None:
 
 
 def test_partial_copy_between_streams_is_refused(model: Model) -> None:
+    need_kv_unified(model)
     with Context(model, n_ctx=512, n_seq_max=2, kv_unified=False, **ONE) as context:
         prefill(context)
         with pytest.raises(InvalidParameter, match="whole sequences"):
@@ -321,7 +329,7 @@ def test_closing_waits_for_other_threads(library: Library, smollm2: Path) -> Non
     ]
     for thread in threads:
         thread.start()
-    while not model._users:
+    while not model._native.users:
         time.sleep(0.001)
     model.close()
     for thread in threads:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _POLL_S = 0.1
@@ -57,3 +57,12 @@ def call_watched(function: Callable[[], _T], stop: threading.Event) -> _T:
     if raised:
         raise raised[0]
     return returned[0]
+
+
+def watched(function: Callable[..., _T]) -> Callable[..., _T]:
+    """Wrap a function that can't be stopped: Ctrl-C is raised when it has returned."""
+
+    def call(*arguments: Any) -> _T:
+        return call_watched(lambda: function(*arguments), threading.Event())
+
+    return call
