@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llamalite.cli import terminal
 from llamalite.cli.argv import canonical, declared_options
 from llamalite.errors import InvalidParameter
 
@@ -81,7 +82,7 @@ def parse(usage: str | None, command: str, argv: list[str]) -> Options | None:
         raise InvalidParameter("Python's -OO removes the usage texts: run it without -OO")
     arguments = canonical(argv, declared_options(usage))
     if "--help" in arguments:
-        print(usage.strip())
+        terminal.write(usage.strip() + "\n")
         return None
     try:
         return Options(dict(docopt.docopt(usage, [command, *arguments], default_help=False)))
@@ -101,7 +102,7 @@ def shown(value: str) -> str:
 
 def checked_text(value: str, name: str) -> str:
     """Return text if it is valid Unicode: arguments in another encoding arrive damaged."""
-    if value.isascii():
+    if not any("\ud800" <= char <= "\udfff" for char in value):
         return value
     try:
         # In a locale without UTF-8 Python decodes arguments byte by byte: undo that.

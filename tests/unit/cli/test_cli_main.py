@@ -138,12 +138,44 @@ def test_errors_become_one_line_and_a_code(
     assert err.count("\n") == (1 if line else 0)
 
 
-def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLAMALITE_DEBUG", "1")
-    with pytest.raises(errors.InvalidParameter):
-        cli.main(["nothing-like-this"])
-    assert "Traceback" in llamalite("rnu", env={"LLAMALITE_DEBUG": "1"}).stderr
-    assert "Traceback" not in llamalite("rnu", env={"LLAMALITE_DEBUG": ""}).stderr
+def test_debug_shows_the_traceback_and_keeps_the_exit_code() -> None:
+    for value in ("1", ""):
+        done = llamalite("rnu", env={"LLAMALITE_DEBUG": value})
+        assert ("Traceback" in done.stderr) is bool(value)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("llamalite: unknown command 'rnu'")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the stream")
+@pytest.mark.parametrize("arguments", ["--version", "--help", "show /nonexistent", "run --help"])
+def test_a_closed_stdout_is_no_internal_error(arguments: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m llamalite {arguments} >&-"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode in {1, 5}
+    assert "internal error" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locales")
+def test_arguments_in_utf8_under_the_c_locale() -> None:
+    environment = {
+        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+        "PATH": os.environ["PATH"],
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "llamalite", "run", "/nonexistent.gguf", "é 漢"],
+        env=environment,
+        capture_output=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert b"nonexistent.gguf" in done.stderr
+    assert done.returncode == 5
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -158,7 +190,7 @@ def test_a_full_disk_is_one_line() -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == "llamalite: No space left on device\n"
+    assert done.stderr == "llamalite: No space left on device (while writing the output)\n"
 
 
 def test_a_reader_that_went_away_is_no_error_message() -> None:
