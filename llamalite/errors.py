@@ -156,11 +156,19 @@ class ContextLengthExceeded(RequestError):
         n_ctx: tokens the context holds.
     """
 
-    def __init__(self, n_prompt: int, n_ctx: int, *, param: str | None = "prompt") -> None:
+    def __init__(
+        self,
+        n_prompt: int,
+        n_ctx: int,
+        *,
+        param: str | None = "prompt",
+        message: str | None = None,
+    ) -> None:
         self.n_prompt = n_prompt
         self.n_ctx = n_ctx
         super().__init__(
-            f"the prompt has {n_prompt} tokens and the context holds {n_ctx}, of which at least "
+            message
+            or f"the prompt has {n_prompt} tokens and the context holds {n_ctx}, of which at least "
             f"one is needed for the answer: shorten the prompt or raise --ctx-size",
             param=param,
         )

@@ -90,19 +90,13 @@ class LLM:
         say: Callable[[str], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        for name, value, low in (
-            ("n_ctx", n_ctx, 0),
-            ("n_batch", n_batch, 1),
-            ("n_ubatch", n_ubatch, 1),
-            ("n_threads", n_threads, 1),
-            ("n_threads_batch", n_threads_batch, 1),
-            ("n_gpu_layers", n_gpu_layers, -1),
-        ):
-            if value is not None and (type(value) is not int or value < low):
-                raise InvalidParameter(
-                    f"{name} is {value!r}, no whole number from {low} on", param=name
-                )
+        _check_least(0, n_ctx=n_ctx)
+        _check_least(1, n_batch=n_batch, n_ubatch=n_ubatch)
+        _check_least(1, n_threads=n_threads, n_threads_batch=n_threads_batch)
+        _check_least(-1, n_gpu_layers=n_gpu_layers)
         check_pooling(pooling)
+        if chat_template is not None and (not isinstance(chat_template, str) or not chat_template):
+            raise InvalidParameter("chat_template must be a name or a text", param="chat_template")
         self._say = say or say_on_stderr
         self._lock = threading.RLock()
         self._running: GenerationStream | None = None
@@ -313,6 +307,14 @@ class LLM:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _check_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and (type(value) is not int or value < least):
+            raise InvalidParameter(
+                f"{name} is {value!r}, no whole number from {least} on", param=name
+            )
 
 
 def _drain(stream: GenerationStream) -> GenerationResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,8 @@ def apply_params(struct: Any, layout: Layout, changes: dict[str, Any], release: 
             )
         if layout.kind_of(name) == "p":
             raise InvalidParameter(f"{name} is a pointer and can't be set here", param=name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidParameter(f"{name} is {value}, which is no number", param=name)
         try:
             setattr(struct, name, value)
         except TypeError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -204,6 +204,8 @@ class Vocab:
         Raises:
             InvalidParameter: one is not in the vocabulary.
         """
+        if isinstance(tokens, str | bytes | bytearray | Mapping):
+            raise InvalidParameter(_FLAT, param="tokens")
         try:
             ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
         except (TypeError, ValueError):

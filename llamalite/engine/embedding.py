@@ -80,7 +80,14 @@ class Embedder:
         if not len(ids):
             raise InvalidParameter("an empty text has no embedding", param="texts")
         if len(ids) > self._batch.capacity:
-            raise ContextLengthExceeded(len(ids), self._batch.capacity, param="texts")
+            limit = self._batch.capacity
+            raise ContextLengthExceeded(
+                len(ids),
+                limit,
+                param="texts",
+                message=f"a text to embed has {len(ids)} tokens and must fit one batch of "
+                f"{limit}: split it, or raise n_batch and n_ctx",
+            )
         context = self._context
         self._batch.clear()
         self._batch.extend(ids, 0, outputs="all")

@@ -37,6 +37,7 @@ from llamalite.gguf import edit_metadata
         {"type_k": 999}, {"type_k": -1}, {"type_k": 5}, {"type_v": 26}, {"flash_attn_type": 7},
         {"pooling_type": 77}, {"pooling_type": -5}, {"rope_scaling_type": 99}, {"cb_eval": 1},
         {"n_ctx": 1, "n_seq_max": 2}, {"n_ctx": True}, {"n_threads": "1"}, {"n_batch": 1.5},
+        {"rope_freq_base": math.nan},
     ],
 )  # fmt: skip
 def test_context_parameters(model: Model, params: dict[str, Any]) -> None:

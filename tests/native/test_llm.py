@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,19 @@ def test_empty_prompt_and_bad_parameters(llm: LLM) -> None:
         llm.generate("x", no_such=1)
     with pytest.raises(InvalidParameter, match="vocabulary"):
         llm.generate([10**9])
+    for prompt in (b"abc", {1: 2}, None, [[1], 2], [1.5], 5):
+        with pytest.raises(InvalidParameter, match="flat list"):
+            llm.generate(prompt)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n_ctx": -1}, {"n_ctx": "5"}, {"n_batch": 0}, {"n_threads": 0}, {"n_threads": 1.5},
+     {"n_gpu_layers": -2}, {"pooling": "x"}, {"chat_template": ""}],
+)  # fmt: skip
+def test_arguments_are_checked_before_anything_is_loaded(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameter, match=next(iter(arguments))):
+        LLM("/nonexistent.gguf", **arguments)
 
 
 def test_a_stream_that_lost_its_context_says_so(llm: LLM) -> None:
@@ -186,6 +200,8 @@ def test_embeddings_are_normalised_and_mean_something(llm: LLM) -> None:
     assert rows[0] @ rows[1] > rows[0] @ rows[2]
     with pytest.raises(InvalidParameter, match="empty"):
         llm.embed("")
+    with pytest.raises(ContextLengthExceeded, match="one batch of 1024: split"):
+        llm.embed("word " * 1100)
 
 
 def test_gpu_layers_without_a_gpu_are_refused(llm: LLM, smollm2: Path) -> None:
