@@ -8,15 +8,11 @@ round per measurement, as that takes tens of seconds.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
 from support.gguf_models import write_vocabulary
 
 from llamalite.gguf import GGUFReader, ModelSummary

@@ -268,15 +268,10 @@ class _Progress:
 
     def watch(self, library: Library, path: bytes, struct: Any) -> int | None:
         """Load, and raise what the callback raised once the native code has come back."""
-        loaded: list[int | None] = []
-        try:
-            call_watched(
-                lambda: loaded.append(library.llama_model_load_from_file(path, struct)), self._stop
-            )
-            if self._raised is not None:
-                raise self._raised
-        except BaseException:
-            if loaded and loaded[0]:
-                library.llama_model_free(loaded[0])
-            raise
-        return loaded[0]
+        load, free = library.llama_model_load_from_file, library.llama_model_free
+        handle: int | None = call_watched(lambda: load(path, struct), self._stop, free)
+        if self._raised is not None:
+            if handle:
+                free(handle)
+            raise self._raised
+        return handle

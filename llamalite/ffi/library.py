@@ -230,7 +230,10 @@ class Library:
         result, *arguments = (prototypes.resolve(letter, self._structs) for letter in types)
         function.restype = result
         function.argtypes = arguments
-        return watched(function) if name in prototypes.WATCHED else function
+        if name not in prototypes.WATCHED:
+            return function
+        discard = prototypes.WATCHED[name]
+        return watched(function, getattr(self, discard) if discard else None)
 
 
 def _forced_layouts(names: tuple[str, ...], registry: Registry) -> dict[str, str]:

@@ -278,20 +278,21 @@ ggml_version s
 ggml_commit s
 """
 
-WATCHED = frozenset(
-    {
-        "ggml_backend_load_all_from_path",
-        "llama_adapter_lora_init",
-        "llama_backend_init",
-        "llama_init_from_model",
-        "llama_model_load_from_file",
-        "llama_model_quantize",
-        "llama_model_save_to_file",
-        "llama_sampler_init_grammar",
-        "llama_sampler_init_grammar_lazy_patterns",
-    }
-)
-"""Functions that write to the log: in the main thread, Ctrl-C would get lost in its callback."""
+WATCHED: dict[str, str | None] = {
+    "ggml_backend_load_all_from_path": None,
+    "llama_adapter_lora_init": None,  # freed with its model
+    "llama_backend_init": None,
+    "llama_init_from_model": "llama_free",
+    "llama_model_load_from_file": "llama_model_free",
+    "llama_model_quantize": None,
+    "llama_model_save_to_file": None,
+    "llama_sampler_init_grammar": "llama_sampler_free",
+    "llama_sampler_init_grammar_lazy_patterns": "llama_sampler_free",
+}
+"""Functions that write to the log: in the main thread, Ctrl-C would get lost in its callback.
+
+Each with the function that frees what it returns, for when Ctrl-C came meanwhile.
+"""
 
 _OLD = """
 llama_sampler_init_penalties p i f f f

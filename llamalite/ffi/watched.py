@@ -20,12 +20,17 @@ _POLL_S = 0.1
 """Waiting without a limit can't be interrupted on Windows."""
 
 
-def call_watched(function: Callable[[], _T], stop: threading.Event) -> _T:
+def call_watched(
+    function: Callable[[], _T],
+    stop: threading.Event,
+    discard: Callable[[_T], object] | None = None,
+) -> _T:
     """Call a function so that exceptions from signal handlers can end it.
 
     Args:
         function: makes the native call; its callback must look at `stop`.
         stop: set when the call is to end early.
+        discard: frees what the function returned when nobody is there to take it.
 
     Raises:
         BaseException: whatever a signal handler (KeyboardInterrupt) or the function raised.
@@ -53,16 +58,20 @@ def call_watched(function: Callable[[], _T], stop: threading.Event) -> _T:
         while not done.is_set():  # the native call still uses what the caller would free
             with contextlib.suppress(BaseException):
                 done.wait(_POLL_S)
+        if discard is not None and returned and returned[0]:
+            discard(returned[0])
         raise
     if raised:
         raise raised[0]
     return returned[0]
 
 
-def watched(function: Callable[..., _T]) -> Callable[..., _T]:
+def watched(
+    function: Callable[..., _T], discard: Callable[[_T], object] | None
+) -> Callable[..., _T]:
     """Wrap a function that can't be stopped: Ctrl-C is raised when it has returned."""
 
     def call(*arguments: Any) -> _T:
-        return call_watched(lambda: function(*arguments), threading.Event())
+        return call_watched(lambda: function(*arguments), threading.Event(), discard)
 
     return call

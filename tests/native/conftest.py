@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.real_models import smollm2, stories
 
 from llamalite.core.context import Context
 from llamalite.core.model import Model
 from llamalite.ffi.library import Library, open_library
 from llamalite.libs.install import ensure_library
-from llamalite.models.resolve import resolve_model
 
 if TYPE_CHECKING:
     from llamalite import LLM
 
-SHARED_MODELS = Path(__file__).parents[3] / "shared" / "models"
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    return resolve_model(os.environ.get("LLAMALITE_TEST_MODEL", "smollm2:135m"))
-
-
-@pytest.fixture(scope="session")
-def stories() -> Path:
-    path = SHARED_MODELS / "stories260K.gguf"
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
-    return path
+__all__ = ["smollm2", "stories"]
 
 
 @pytest.fixture(scope="session")
