@@ -21,15 +21,15 @@ from llamalite.core.adapter import LoraAdapter
 from llamalite.core.batch import Batch
 from llamalite.core.context import Context
 from llamalite.core.model import Model
+from llamalite.core.ready import ready_library
 from llamalite.engine.embedding import Embedder, check_pooling
 from llamalite.engine.generation import Generation, GenerationResult, GenerationStream
 from llamalite.engine.threads import default_n_threads
 from llamalite.errors import InvalidParameter, ModelLoadError
-from llamalite.ffi.library import Library, open_library
+from llamalite.ffi.library import Library
 from llamalite.gguf import GGUFReader
 from llamalite.gguf.sanity import check_runnable
 from llamalite.libs.download import say_on_stderr
-from llamalite.libs.install import ensure_library
 from llamalite.models.resolve import resolve_model
 from llamalite.text.bos import needs_bos
 from llamalite.text.chat_template import ChatTemplate
@@ -105,7 +105,7 @@ class LLM:
             check_runnable(reader)
             self._chosen = choose_template(reader.summary.chat_templates, chat_template)
         self._template: ChatTemplate | None = None
-        self.library: Library = open_library(ensure_library(say=say))
+        self.library: Library = ready_library(self.model_path, say)
         self._model = Model(
             self.library,
             self.model_path,

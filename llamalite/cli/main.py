@@ -22,10 +22,11 @@ Usage:
   llamalite --version
 
 Commands:
-  run    answer a prompt
-  show   print what a model file says about itself
-  lib    fetch, list and find the native library
-  help   print this, or a command's help
+  run     answer a prompt
+  show    print what a model file says about itself
+  lib     fetch, list, choose and remove the native library
+  doctor  say what works on this machine, what doesn't, and what to do
+  help    print this, or a command's help
 
 Exit codes: 0 done, 1 other failure, 2 wrong usage or request, 3 library, 4 GGUF file, 5 model,
 6 decoding, 7 engine, 8 download, 70 internal error, 130 interrupted, 141 output closed.
@@ -36,6 +37,7 @@ COMMANDS = {
     "run": "llamalite.cli.run",
     "show": "llamalite.cli.show",
     "lib": "llamalite.cli.lib",
+    "doctor": "llamalite.cli.doctor",
 }
 
 EXIT_CODES: dict[type[BaseException], int] = {

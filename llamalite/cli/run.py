@@ -206,11 +206,11 @@ def answer(job: Job, options: Options) -> int:
 def load(job: Job, path: Path, say: Callable[[str], None], *, draw_progress: bool) -> LLM:
     """Load the model, after fetching the library if there is none."""
     # Imported only now: numpy and the rest take longer than finding out that a model is missing.
-    from llamalite.libs.install import ensure_library
+    from llamalite.core.ready import ready_library
     from llamalite.llm import LLM
 
     if draw_progress:
-        ensure_library()  # without `say` a fetch draws its own bar
+        ready_library(path)  # without `say` a fetch draws its own bar
     try:
         return LLM(path, say=say, **job.settings)
     except InvalidParameter as error:

@@ -1,34 +1,36 @@
 """Picks a struct layout from what the library itself does, before anything is passed by value.
 
-Two kinds of evidence, both taken from the `*_default_params` functions:
+Two kinds of evidence, both taken from the `*_default_params` functions (see `capture`):
 
 - values: a layout that is off by one field reads a default that can't be one (a pointer where a
   count belongs, 1 where −1 belongs);
-- written bytes: on x86-64 the function fills a buffer of ours, once poisoned with 0xAA and once
-  with 0x55, so size and holes show which bytes are fields.
+- written bytes: size and holes show which bytes are fields.
 
 The set of exported symbols bounds the build number and so rules out layouts of other times. What
-remains must be one layout, or several that agree on every offset they share.
+remains must be one layout, or several whose every field lies in the largest of them.
 
-Imports the standard library, `llamalite.errors` and `layouts`.
+Where written bytes can't be seen (no libffi on AArch64), values can't show a field at the struct's
+end or in a hole: M1 to M4, M6 and M7, C1 and C2, C6 and C7, Q1 to Q4 look alike, and so would a
+struct that a newer build has lengthened. So all builds that the symbols allow must have a known
+layout, and among those that look alike the largest is taken: a library never reads the fields it
+doesn't know. From b11219 on the symbols set no upper bound, and such a library is refused.
+
+Imports the standard library, `llamalite.errors`, `capture` and `layouts`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import platform
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 from llamalite.errors import AbiMismatch
+from llamalite.ffi.capture import Capture
 from llamalite.ffi.layouts import (
     LATEST_KNOWN_BUILD,
     OLDEST_KNOWN_BUILD,
     SLACK_BYTES,
     Layout,
 )
-
-_BUFFER_BYTES = 512
 
 # Defaults a field can have in any known build. A field not named here may hold anything.
 # load_mode is left out: its default moved from 1 to -1 within one layout.
@@ -109,58 +111,8 @@ _DEFAULTS: dict[str, Collection[float]] = {
     "max_buf_size": {8 << 30},
 }
 
-
-@dataclass(frozen=True)
-class Capture:
-    """What a `*_default_params` function returned.
-
-    Attributes:
-        content: the returned bytes, at least as many as the struct has.
-        written: offsets of bytes the function wrote, or None where that can't be seen.
-    """
-
-    content: bytes
-    written: frozenset[int] | None
-
-
-def can_see_writes() -> bool:
-    """Say whether a returned struct's address is an ordinary first argument here.
-
-    ABI: true on x86-64 (System V and Windows). On AArch64 it travels in x8, out of ctypes' reach.
-    """
-    return platform.machine().lower() in {"x86_64", "amd64"} and ctypes.sizeof(ctypes.c_void_p) == 8
-
-
-def capture(function: Callable[..., object]) -> Capture:
-    """Call a `*_default_params` function and record its bytes.
-
-    Args:
-        function: a ctypes function object of its own (its prototype is set here).
-    """
-    if not can_see_writes():
-        return Capture(_call_by_value(function), None)
-    first, second = (_call_into(function, poison) for poison in (0xAA, 0x55))
-    written = frozenset(i for i in range(_BUFFER_BYTES) if first[i] == second[i])
-    return Capture(bytes(first), written)
-
-
-def _call_into(function: Callable[..., object], poison: int) -> bytes:
-    buffer = (ctypes.c_uint8 * _BUFFER_BYTES)(*([poison] * _BUFFER_BYTES))
-    function.restype = ctypes.c_void_p  # type: ignore[attr-defined]
-    function.argtypes = [ctypes.c_void_p]  # type: ignore[attr-defined]
-    function(ctypes.addressof(buffer))
-    return bytes(buffer)
-
-
-def _call_by_value(function: Callable[..., object]) -> bytes:
-    class Opaque(ctypes.Structure):
-        _fields_ = [("content", ctypes.c_uint8 * _BUFFER_BYTES)]
-
-    function.restype = Opaque  # type: ignore[attr-defined]
-    function.argtypes = []  # type: ignore[attr-defined]
-    returned = function()
-    assert isinstance(returned, Opaque)
-    return bytes(returned.content)
+_RENAMED = {"tt_overrides": "tensor_types"}
+_KNOWN = f"known are b{OLDEST_KNOWN_BUILD} to b{LATEST_KNOWN_BUILD}"
 
 
 def values_fit(layout: Layout, content: bytes) -> bool:
@@ -205,23 +157,25 @@ def choose(
         registry: known layouts, oldest first.
         seen: what the defaults function did.
         builds: first and last possible build number (`layouts.build_range`).
-        forced: name of the layout to take; it must still pass.
+        forced: name of the layout to take; it must still pass, but builds of unknown layout are
+            taken to be ruled out.
 
     Raises:
-        AbiMismatch: none fits, those that fit contradict each other, or the forced one doesn't.
+        AbiMismatch: none fits, those that fit contradict each other, the forced one doesn't, or
+            the library may be of a build whose layout isn't known.
     """
-    ranked = _candidates(registry, seen, builds)
-    if forced is not None:
-        if not ranked or ranked[0].name != forced:
-            found = ranked[0].name if ranked else "no known layout"
-            raise AbiMismatch(
-                f"layout {forced} of {what} was asked for, but this library has {found}: "
-                "nothing was called with it"
-            )
-        return ranked[0]
-    if not ranked or not _agree(ranked):
+    chosen = _largest_of_all(_candidates(registry, seen, builds))
+    if forced is not None and (chosen is None or chosen.name != forced):
+        found = chosen.name if chosen is not None else "no known layout"
+        raise AbiMismatch(
+            f"layout {forced} of {what} was asked for, but this library has {found}: "
+            "nothing was called with it"
+        )
+    if chosen is None:
         raise AbiMismatch(_mismatch_message(what, registry, builds))
-    return ranked[0]
+    if forced is None and seen.written is None and not _covers(registry, builds):
+        raise AbiMismatch(_unseen_message(what, chosen, builds))
+    return chosen
 
 
 def _candidates(registry: Sequence[Layout], seen: Capture, builds: tuple[int, int]) -> list[Layout]:
@@ -238,40 +192,63 @@ def _candidates(registry: Sequence[Layout], seen: Capture, builds: tuple[int, in
     return [layout for extra, layout in fitting if extra == best]
 
 
-def _agree(candidates: Sequence[Layout]) -> bool:
-    # The oldest of several is the safe one if every field of it lies where the others have one.
-    def places(layout: Layout) -> set[tuple[str, int]]:
-        return {(letter, layout.offset(name)) for letter, name in layout.fields}
+def _largest_of_all(candidates: Sequence[Layout]) -> Layout | None:
+    """Return the layout that has every field of the others in its place, the oldest such one."""
+    if not candidates:
+        return None
+    largest = max(candidates, key=lambda layout: len(layout.field_bytes))
+    places = _places(largest)
+    return largest if all(_places(other) <= places for other in candidates) else None
 
-    oldest = places(candidates[0])
-    return all(oldest <= places(other) for other in candidates[1:])
+
+def _places(layout: Layout) -> set[tuple[str, str, int]]:
+    return {
+        (letter, _RENAMED.get(name, name), layout.offset(name)) for letter, name in layout.fields
+    }
+
+
+def _covers(registry: Sequence[Layout], builds: tuple[int, int]) -> bool:
+    """Say whether each of the possible builds has its layout in the registry."""
+    first, last = builds
+    unknown = max(first, OLDEST_KNOWN_BUILD)
+    for layout in registry:
+        if layout.first_build <= unknown <= layout.last_build:
+            unknown = layout.last_build + 1
+    return first <= last < unknown
 
 
 def _mismatch_message(what: str, registry: Sequence[Layout], builds: tuple[int, int]) -> str:
-    first, last = builds
-    if first > last:
-        build = "its symbols are those of no upstream build"
-    elif last > LATEST_KNOWN_BUILD:
-        build = f"by its symbols it is build b{first} or newer"
-    else:
-        build = f"by its symbols it is between b{first} and b{last}"
-    known = f"known are b{OLDEST_KNOWN_BUILD} to b{LATEST_KNOWN_BUILD}"
     names = ", ".join(layout.name for layout in registry)
     return (
-        f"this libllama lays out {what} in a way llamalite doesn't know ({build}; {known}; tried "
-        f"{names}): nothing was called with it; fetch a tested build with 'llamalite lib install'"
+        f"this libllama lays out {what} in a way llamalite doesn't know ({_possible(builds)}; "
+        f"{_KNOWN}; tried {names}): nothing was called with it; fetch a tested build with "
+        "'llamalite lib install'"
     )
+
+
+def _unseen_message(what: str, chosen: Layout, builds: tuple[int, int]) -> str:
+    return (
+        f"whether this libllama lays out {what} as {chosen.name} can't be told without libffi "
+        f"({_possible(builds)}; {_KNOWN}): install libffi, set LLAMALITE_LAYOUT={chosen.name} if "
+        "you know that it does, or fetch a tested build with 'llamalite lib install'"
+    )
+
+
+def _possible(builds: tuple[int, int]) -> str:
+    first, last = builds
+    if first > last:
+        return "its symbols are those of no upstream build"
+    if last > LATEST_KNOWN_BUILD:
+        return f"by its symbols it is build b{first} or newer"
+    return f"by its symbols it is between b{first} and b{last}"
 
 
 def read_defaults(layout: Layout, seen: Capture) -> ctypes.Structure:
     """Return the library's own defaults as a padded struct, ready to change and pass by value.
 
-    Bytes after the known fields are kept as the library wrote them, so that fields appended by
-    newer builds keep their defaults; bytes it did not write are zero.
+    Bytes that are no field of the layout are zero: what lies there may be garbage.
     """
-    size = layout.size + SLACK_BYTES
-    if seen.written is None:
-        content = seen.content[:size]
-    else:
-        content = bytes(b if i in seen.written else 0 for i, b in enumerate(seen.content[:size]))
-    return layout.padded.from_buffer_copy(content.ljust(size, b"\0"))
+    content = bytes(
+        byte if i in layout.field_bytes else 0 for i, byte in enumerate(seen.content[: layout.size])
+    )
+    return layout.padded.from_buffer_copy(content.ljust(layout.size + SLACK_BYTES, b"\0"))

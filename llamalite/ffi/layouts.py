@@ -27,7 +27,7 @@ _TYPES: dict[str, type[ctypes._SimpleCData]] = {  # type: ignore[type-arg]
 }
 
 SLACK_BYTES = 128
-"""Room after a struct's known fields: newer builds only append, and their defaults travel here."""
+"""Zeros passed after a struct's known fields, so that nothing beyond them is ever garbage."""
 
 
 @dataclass(frozen=True)

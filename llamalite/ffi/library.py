@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import sys
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from llamalite.errors import AbiMismatch, LibraryError, LibraryIncompatible, SymbolMissing
 from llamalite.ffi import fingerprint, layouts, native_log, prototypes
+from llamalite.ffi.capture import Capture, capture
 from llamalite.ffi.layouts import Layout
+from llamalite.ffi.opening import open_ahead, open_shared
 from llamalite.ffi.structs import DeviceType
+from llamalite.ffi.variants import NO_REMEDIES, Remedies
 from llamalite.ffi.watched import watched
 
 if TYPE_CHECKING:
@@ -80,17 +82,25 @@ class Library:
 
     Attributes:
         files: where it lies.
+        remedies: what is left out on this machine.
         release: upstream's tag, such as "v0.5.0" or "b5640", or "unknown".
         builds: first and last build number its symbols allow.
         model_layout: layout of llama_model_params.
         context_layout: layout of llama_context_params.
     """
 
-    def __init__(self, files: LibraryFiles, registry: Registry, forced: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        files: LibraryFiles,
+        registry: Registry,
+        forced: tuple[str, ...],
+        remedies: Remedies = NO_REMEDIES,
+    ) -> None:
         self.files = files
-        self._base = _open(files.ggml_base)
-        self._ggml = _open(files.ggml)
-        self._llama = _open(files.llama)
+        self.remedies = remedies
+        self._base = open_shared(files.ggml_base)
+        self._ggml = open_shared(files.ggml)
+        self._llama = open_shared(files.llama)
         self._forced = _forced_layouts(forced, registry)
         self._registry = registry
         exported = frozenset(name for name in layouts.MILESTONES if hasattr(self._llama, name))
@@ -125,8 +135,11 @@ class Library:
         return self._prototype(name, prototypes.OLD_FORMS[name])
 
     def model_defaults(self) -> Any:
-        """Return a fresh llama_model_params with the library's defaults."""
-        return fingerprint.read_defaults(self.model_layout, self._model_defaults)
+        """Return a fresh llama_model_params with the library's defaults, less its remedies."""
+        struct = fingerprint.read_defaults(self.model_layout, self._model_defaults)
+        if not self.remedies.use_extra_bufts and self.model_layout.has("use_extra_bufts"):
+            struct.use_extra_bufts = False
+        return struct
 
     def context_defaults(self) -> Any:
         """Return a fresh llama_context_params with the library's defaults."""
@@ -166,7 +179,7 @@ class Library:
             handle=handle,
         )
 
-    def _capture(self, name: str) -> fingerprint.Capture:
+    def _capture(self, name: str) -> Capture:
         try:
             symbol = self._llama[name]  # indexing makes a function object of its own
         except AttributeError:
@@ -174,9 +187,9 @@ class Library:
                 f"{self.files.llama} exports no {name}: it isn't libllama, or one too old to use; "
                 "fetch a tested build with 'llamalite lib install'"
             ) from None
-        return fingerprint.capture(symbol)
+        return capture(symbol)
 
-    def _choose(self, what: str, registry: tuple[Layout, ...], seen: fingerprint.Capture) -> Layout:
+    def _choose(self, what: str, registry: tuple[Layout, ...], seen: Capture) -> Layout:
         letter = registry[0].name[0] if registry else "?"
         return fingerprint.choose(
             what, registry, seen, self.builds, forced=self._forced.get(letter)
@@ -197,7 +210,7 @@ class Library:
         atexit.register(native_log.silence, self.llama_log_set, self._llama.llama_max_devices)
         # ABI: loading twice registers the devices twice on old builds.
         if self.ggml_backend_dev_count() == 0:
-            self.ggml_backend_load_all_from_path(os.fsencode(self.files.folder))
+            self._load_backends()
         if self.ggml_backend_dev_count() == 0:
             raise LibraryIncompatible(
                 f"no ggml backend in {self.files.folder} can be used on this machine "
@@ -205,6 +218,16 @@ class Library:
                 "fetch a tested build with 'llamalite lib install'"
             )
         self.llama_backend_init()
+
+    def _load_backends(self) -> None:
+        if self.remedies.cpu_variant is None:
+            open_ahead(self.files.backends)
+            self.ggml_backend_load_all_from_path(os.fsencode(self.files.folder))
+            return
+        chosen = self.remedies.backends(self.files)
+        open_ahead(chosen)
+        for path in chosen:
+            self.ggml_backend_load(os.fsencode(path))
 
     def _handle_of(self, name: str) -> ctypes.CDLL:
         if name in prototypes.LLAMA:
@@ -246,27 +269,22 @@ def _forced_layouts(names: tuple[str, ...], registry: Registry) -> dict[str, str
     return {name[0].upper(): name.upper() for name in names}
 
 
-def _open(path: Path) -> ctypes.CDLL:
-    try:
-        if sys.platform == "win32":
-            with os.add_dll_directory(str(path.parent)):
-                return ctypes.CDLL(str(path), winmode=0)
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise LibraryIncompatible(
-            f"{path} can't be loaded here: {reason}; fetch a build for this machine with "
-            "'llamalite lib install'"
-        ) from None
-
-
 _lock = threading.Lock()
 _opened: Library | None = None
 _folder: Path | None = None
 
 
+def opened_library(files: LibraryFiles) -> Library | None:
+    """Return this process's library if it is the one in question, or None."""
+    return _opened if _opened is not None and _opened.files.folder == files.folder else None
+
+
 def open_library(
-    files: LibraryFiles, *, registry: Registry | None = None, layout: str | None = None
+    files: LibraryFiles,
+    *,
+    registry: Registry | None = None,
+    layout: str | None = None,
+    remedies: Remedies = NO_REMEDIES,
 ) -> Library:
     """Open a library, or return the one this process has already opened.
 
@@ -274,6 +292,7 @@ def open_library(
         files: what to open, as found by `llamalite.libs`.
         registry: known layouts; all of them by default.
         layout: names of layouts to insist on, such as "M8,C8"; default `LLAMALITE_LAYOUT`.
+        remedies: what to leave out of it on this machine.
 
     Raises:
         LibraryIncompatible: it can't be loaded on this machine.
@@ -296,5 +315,5 @@ def open_library(
         names = layout if layout is not None else os.environ.get("LLAMALITE_LAYOUT", "")
         forced = tuple(name.strip() for name in names.split(",") if name.strip())
         _folder = files.folder
-        _opened = Library(files, registry or Registry(), forced)
+        _opened = Library(files, registry or Registry(), forced, remedies)
         return _opened

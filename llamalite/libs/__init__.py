@@ -1,9 +1,11 @@
 """Where libllama comes from: find, inspect, fetch, verify, unpack.
 
-Reading order: `platforms` (systems and file names), `elf` and `binaries` (what a file says),
-`machine` (what the loader here offers), `folder` and `inspect` (which files, and whether they can
-be loaded), `find` (which install), `releases` (what is pinned), `reach`, `download`, `npm`,
-`unpack`, `sources` and `install` (how one gets here).
+Reading order: `platforms` (systems and file names), `bounded`, `elf`, `pe`, `macho` and `binaries`
+(what a file says), `machine` (what the loader here offers), `remedies` (what to do about what is
+missing), `folder` and `inspect` (which files, and whether they can be loaded), `find` (which
+install), `releases` (what is pinned), `reach`, `download` and `unpack`, then `sources` with its
+`github`, `npm`, `pypi` and `local` (where builds are), and `lock`, `staging`, `accept` and
+`install` (how one gets here).
 
 Nothing here loads a library: that is `llamalite.ffi`. May import `llamalite.config` and
 `llamalite.errors`. The names below are imported on first use, and everything up to `releases`
@@ -15,7 +17,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llamalite.libs.find import Installed, find_library, libs_folder, list_installed
+    from llamalite.libs.find import (
+        Installed,
+        find_library,
+        libs_folder,
+        list_installed,
+        remove_install,
+        unuse,
+        use_install,
+    )
     from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
     from llamalite.libs.install import ensure_library, fetch_npm
     from llamalite.libs.platforms import Platform, current_platform
@@ -31,7 +41,10 @@ __all__ = [
     "find_library",
     "libs_folder",
     "list_installed",
+    "remove_install",
     "scan_folder",
+    "unuse",
+    "use_install",
 ]
 
 _HOMES = {
@@ -45,7 +58,10 @@ _HOMES = {
     "find_library": "find",
     "libs_folder": "find",
     "list_installed": "find",
+    "remove_install": "find",
     "scan_folder": "inspect",
+    "unuse": "find",
+    "use_install": "find",
 }
 
 

@@ -1,7 +1,8 @@
 """Tells what kind of file a library is: ELF, PE or Mach-O, and for which processor.
 
-Owns recognition by the first bytes. Doesn't know what a library needs (`elf` does) or what this
-machine offers (`machine` does). Imports the standard library and `llamalite.errors` alone.
+Owns recognition by the first bytes. Doesn't know what a library needs (`elf`, `pe` and `macho` do)
+or what this machine offers (`machine` does). Imports the standard library, `llamalite.errors` and
+the readers beside it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible
+from llamalite.libs.bounded import open_regular
 from llamalite.libs.elf import elf_machine
+from llamalite.libs.macho import macho_machines
+from llamalite.libs.pe import pe_machine
 from llamalite.libs.platforms import System
 
-_PE_MACHINES = {0x8664: "x64", 0xAA64: "arm64", 0xA641: "arm64", 0x14C: "x86 (32-bit)"}
-_MACHO_MACHINES = {0x01000007: "x64", 0x0100000C: "arm64", 7: "x86 (32-bit)"}
 _HEAD_BYTES = 4096
 
 
@@ -37,12 +39,12 @@ def recognise(path: Path) -> BinaryKind:
         LibraryIncompatible: it can't be read, or is no shared library of a known format.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(_HEAD_BYTES)
     except OSError as error:
         raise LibraryIncompatible(f"{path} can't be read: {error.strerror or error}") from None
     try:
-        kind = _elf(head) or _pe(head) or _macho(head)
+        kind = _kind(head)
     except struct.error:
         kind = None
     if kind is None:
@@ -53,40 +55,14 @@ def recognise(path: Path) -> BinaryKind:
     return kind
 
 
-def _elf(head: bytes) -> BinaryKind | None:
-    if head[:4] != b"\x7fELF":
-        return None
-    return BinaryKind("linux", (elf_machine(head),))
-
-
-def _pe(head: bytes) -> BinaryKind | None:
-    if head[:2] != b"MZ":
-        return None
-    (start,) = struct.unpack_from("<I", head, 0x3C)
-    if head[start : start + 4] != b"PE\0\0":
-        return None
-    (machine,) = struct.unpack_from("<H", head, start + 4)
-    return BinaryKind("windows", (_PE_MACHINES.get(machine, f"machine {machine:#x}"),))
-
-
-def _macho(head: bytes) -> BinaryKind | None:
-    magic = head[:4]
-    if magic in (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe"):
-        (machine,) = struct.unpack_from("<I", head, 4)
-        return BinaryKind("macos", (_macho_machine(machine),))
-    if magic in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):
-        (count,) = struct.unpack_from(">I", head, 4)
-        # NOTE: Java class files share the first magic; their next number is a version above 40.
-        if not 0 < count < 20:
-            return None
-        step = 20 if magic[3] == 0xBE else 32
-        machines = [struct.unpack_from(">I", head, 8 + i * step)[0] for i in range(count)]
-        return BinaryKind("macos", tuple(_macho_machine(machine) for machine in machines))
-    return None
-
-
-def _macho_machine(number: int) -> str:
-    return _MACHO_MACHINES.get(number, f"machine {number:#x}")
+def _kind(head: bytes) -> BinaryKind | None:
+    if head[:4] == b"\x7fELF":
+        return BinaryKind("linux", (elf_machine(head),))
+    machine = pe_machine(head)
+    if machine is not None:
+        return BinaryKind("windows", (machine,))
+    machines = macho_machines(head)
+    return BinaryKind("macos", machines) if machines else None
 
 
 def _beginning(head: bytes) -> str:

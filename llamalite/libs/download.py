@@ -1,184 +1,231 @@
-"""Fetches one file over HTTP and verifies it.
+"""Fetches one file over HTTP, continuing what broke off, and verifies it.
 
-Owns the transfer, its progress and the proof that what arrived is what was asked for. Doesn't know
-what the file is for. Imports `llamalite.errors`; network and terminal libraries inside functions.
-
-The standard library's client is used, so that `scripts/fetch_libllama.py` runs from a bare
-checkout: it follows redirects, honours the system's proxies and needs no other package.
+Owns the transfer, its retries and the proof that what arrived is what was asked for. Doesn't know
+what the file is for. Imports `llamalite.errors`, `partial` and `progress`; network libraries inside
+functions.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import ssl
-import sys
+import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from llamalite.errors import ChecksumMismatch, DownloadError
+from llamalite.libs.partial import PartialFile, partial_file
+from llamalite.libs.progress import Progress, show_progress
+from llamalite.libs.progress import Say as Say
+from llamalite.libs.progress import say_on_stderr as say_on_stderr
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
-Say = Callable[[str], None]
-Advance = Callable[[int], None]
-
-STALL_LIMIT_S = 30.0
+STALL_LIMIT_S = 15.0
 """Longest silence of a server before the transfer is given up."""
 
-_CHUNK_BYTES = 1 << 18
+MAX_RETRIES = 5
+"""How often one transfer is taken up again where its connection broke."""
+
+_LEAST_BYTES = 1024  # in STALL_LIMIT_S; less is as good as silence
+_MOST_BYTES = 8 << 30
+_BLOCK_BYTES = 1 << 18
 
 
-def say_on_stderr(line: str) -> None:
-    """Print a line for a person, where it can't get into a program's output."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def download(url: str, into: Path, n_bytes: int, sha256: str, say: Say | None = None) -> None:
-    """Fetch a file whose size and digest are known.
+def download(
+    url: str,
+    into: Path,
+    n_bytes: int | None,
+    sha256: str | None,
+    say: Say | None = None,
+    cache: Path | None = None,
+) -> None:
+    """Fetch a file and verify it.
 
     Args:
         url: http or https; redirects are followed.
-        into: path written to; removed again on any failure.
-        n_bytes: its size.
-        sha256: its digest, in hexadecimal.
-        say: takes a progress line per 10 %; None for stderr, with a bar on a terminal.
+        into: path of the whole, verified file; nothing is there after a failure.
+        n_bytes: its size, or None where nobody has said it.
+        sha256: its digest, in hexadecimal; None verifies nothing.
+        say: takes lines, with a progress line per 10 %; None for stderr, with a bar on a terminal.
+        cache: folder, made on demand, in which what arrived stays for the next fetch if this one
+            breaks off or is killed; only where the digest is known.
 
     Raises:
-        ChecksumMismatch: what arrived has another size or digest.
-        DownloadError: the server refused, or the transfer broke off.
+        ChecksumMismatch: what arrived has another size or digest; nothing of it is kept.
+        DownloadError: the server refused or fell silent, or the transfer broke off.
+        OSError: the disk failed; the space is freed.
     """
-    try:
-        with _progress(into.name, n_bytes, say) as advance, open(into, "wb") as target:
-            digest, received = _transfer(url, target, n_bytes, advance)
-        if received != n_bytes or digest != sha256.lower():
-            raise ChecksumMismatch(
-                f"{url} gave {received:,} bytes with sha256 {digest[:16]}…, not the {n_bytes:,} "
-                f"bytes with {sha256[:16]}… that were pinned: nothing was kept; try again, or "
-                f"another mirror through LLAMALITE_GITHUB_URL"
-            )
-    except BaseException:
-        into.unlink(missing_ok=True)
-        raise
+    transfer = _Transfer(url, into.name, n_bytes, sha256)
+    with partial_file(into, sha256, cache) as part:
+        found = part.n_bytes
+        if n_bytes is not None and found > n_bytes:
+            part.restart()
+        with show_progress(into.name, n_bytes, say) as progress:
+            if part.n_bytes:
+                progress.say(f"continuing {into.name} at {part.n_bytes:,} bytes")
+            transfer.run(part, progress)
+            if found and not transfer.is_right(part):
+                progress.say(f"what was kept of {into.name} is damaged: fetching it anew")
+                part.restart()
+                transfer.run(part, progress)
+        transfer.check(part)
+        part.move_to(into)
 
 
-def _transfer(url: str, target: IO[bytes], n_bytes: int, advance: Advance) -> tuple[str, int]:
-    digest, received = hashlib.sha256(), 0
-    with _opened(url) as response:
-        while True:
+class _Broken(Exception):
+    """The connection broke; what arrived before is good."""
+
+
+@dataclass
+class _Transfer:
+    """One file's way here.
+
+    Attributes:
+        etag: the version of the file that arrives, where the server says it.
+        takes_ranges: False once the server has shown that it can't continue a file.
+    """
+
+    url: str
+    name: str
+    n_bytes: int | None
+    sha256: str | None
+    etag: str = ""
+    takes_ranges: bool = True
+
+    def run(self, part: PartialFile, progress: Progress) -> None:
+        """Fetch all that is missing, taking up again what breaks as long as there is progress."""
+        furthest, retries = part.n_bytes, 0
+        while self.n_bytes is None or part.n_bytes < self.n_bytes:
             try:
-                block = response.read(_CHUNK_BYTES)
-            except (OSError, http.client.HTTPException) as error:
-                raise DownloadError(
-                    f"{url} broke off after {received:,} of {n_bytes:,} bytes "
-                    f"({_short(error)}): try again"
-                ) from None
-            if not block:
-                return digest.hexdigest(), received
-            received += len(block)
-            if received > n_bytes:
-                return digest.hexdigest(), received  # too long already: no need to see the rest
-            digest.update(block)
-            target.write(block)
-            advance(received)
+                self._attempt(part, progress)
+                return
+            except _Broken as broken:
+                kept = "; what arrived is kept" if part.is_kept else ""
+                if part.n_bytes <= furthest or retries == MAX_RETRIES:
+                    raise DownloadError(
+                        f"{self.url} broke off after {self._of(part.n_bytes)} ({broken}): try "
+                        f"again{kept}"
+                    ) from None
+                furthest, retries = part.n_bytes, retries + 1
+                progress.say(
+                    f"{self.name} broke off after {self._of(furthest)} ({broken}): going on"
+                )
+                time.sleep(0.2 * retries)
 
-
-@contextmanager
-def _opened(url: str) -> Iterator[HTTPResponse]:
-    from urllib.error import HTTPError, URLError
-    from urllib.request import HTTPSHandler, Request, build_opener
-
-    opener = build_opener(HTTPSHandler(context=_tls()))
-    try:
-        response = opener.open(
-            Request(url, headers={"User-Agent": "llamalite"}), timeout=STALL_LIMIT_S
+    def is_right(self, part: PartialFile) -> bool:
+        """Tell whether the file is what was asked for, as far as that is known."""
+        return self.n_bytes in (None, part.n_bytes) and (
+            self.sha256 is None or part.sha256 == self.sha256.lower()
         )
-    except HTTPError as error:
-        error.close()
-        raise DownloadError(
-            f"{url} answered {error.code} {error.reason}: see that the address is right and that "
-            f"a mirror has this file"
-        ) from None
-    except URLError as error:
-        raise DownloadError(f"{url} can't be fetched ({_short(error.reason)})") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DownloadError(f"{url} can't be fetched ({_short(error)})") from None
-    with response:
-        yield response
 
+    def check(self, part: PartialFile) -> None:
+        """Refuse a file that isn't what was asked for."""
+        if not self.is_right(part):
+            raise self._mismatch(f"{part.n_bytes:,} bytes with sha256 {part.sha256[:16]}…")
 
-def _tls() -> ssl.SSLContext:
-    """The system's trusted certificates, and certifi's where it is installed.
+    def _attempt(self, part: PartialFile, progress: Progress) -> None:
+        with self._answer(part) as answer:
+            total = self._total(answer, part)
+            if total is not None:
+                progress.expect(total)
+            progress.at(part.n_bytes)
+            while block := self._read(answer, part):
+                part.append(block)
+                if part.n_bytes > (self.n_bytes or _MOST_BYTES):
+                    return  # too long already: no need to see the rest
+                progress.at(part.n_bytes)
+        if part.n_bytes < (total or self.n_bytes or 0):
+            raise _Broken("the connection was closed")
 
-    NOTE: Pythons from python.org on macOS come without any certificates of their own.
-    """
-    context = ssl.create_default_context()
-    try:
-        import certifi
-    except ImportError:
-        return context
-    context.load_verify_locations(certifi.where())
-    return context
+    def _answer(self, part: PartialFile) -> HTTPResponse:
+        """Ask for the rest of the file, or for all of it where the rest can't be had."""
+        from llamalite.libs.web import Refused, open_url
 
-
-def _short(error: object) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
-
-
-@contextmanager
-def _progress(name: str, n_bytes: int, say: Say | None) -> Iterator[Advance]:
-    if say is None and sys.stderr.isatty():
-        try:
-            import rich.progress  # noqa: F401
-        except ImportError:
-            pass  # a bare checkout has lines instead
+        continues = part.n_bytes and self.takes_ranges and (self.sha256 or self.etag)
+        if not continues:
+            part.restart()
+            answer = open_url(self.url, silence_s=STALL_LIMIT_S)
         else:
-            with _bar(name, n_bytes) as advance:
-                yield advance
-            return
-    yield _Lines(name, n_bytes, say or say_on_stderr)
+            asked = {"Range": f"bytes={part.n_bytes}-"}
+            if not self.sha256:
+                asked["If-Range"] = self.etag
+            try:
+                answer = open_url(self.url, asked, silence_s=STALL_LIMIT_S)
+            except Refused as refusal:
+                if refusal.status != 416:
+                    raise
+                self.takes_ranges = False
+                return self._answer(part)
+        if continues and answer.status == 200:
+            part.restart()
+        elif answer.status != (206 if continues else 200):
+            answer.close()
+            raise DownloadError(f"{self.url} answered {answer.status}, which is no file")
+        elif continues and _range_of(answer)[0] != part.n_bytes:
+            answer.close()
+            self.takes_ranges = False
+            return self._answer(part)
+        return answer
+
+    def _total(self, answer: HTTPResponse, part: PartialFile) -> int | None:
+        """Return the whole file's size as the answer has it, and note which version it is."""
+        etag = answer.headers.get("ETag") or ""
+        self.etag = etag if etag.startswith('"') else ""
+        if answer.status == 206:
+            total = _range_of(answer)[1]
+        else:
+            length = answer.headers.get("Content-Length") or ""
+            total = int(length) if re.fullmatch(r"\d{1,15}", length) else None
+        if total is not None and self.n_bytes not in (None, total):
+            raise self._mismatch(f"{total:,} bytes")
+        return total
+
+    def _read(self, answer: HTTPResponse, part: PartialFile) -> bytes:
+        from http.client import HTTPException
+
+        started = time.monotonic()
+        block = b""
+        try:
+            # NOTE: a server that drips a byte now and then is never silent, and never done.
+            while fresh := answer.read1(_BLOCK_BYTES):
+                block += fresh
+                if len(block) >= _LEAST_BYTES:
+                    return block
+                if time.monotonic() - started > STALL_LIMIT_S:
+                    raise TimeoutError
+        except TimeoutError:
+            part.append(block)
+            kept = "; what arrived is kept" if part.is_kept else ""
+            raise DownloadError(
+                f"{self.url} fell silent for {STALL_LIMIT_S:g} s after {self._of(part.n_bytes)}: "
+                f"try again{kept}"
+            ) from None
+        except (OSError, HTTPException, ValueError) as error:
+            from llamalite.libs.web import short_reason
+
+            part.append(block)
+            raise _Broken(short_reason(error)) from None
+        return block
+
+    def _of(self, received: int) -> str:
+        whole = f" of {self.n_bytes:,}" if self.n_bytes is not None else ""
+        return f"{received:,}{whole} bytes"
+
+    def _mismatch(self, came: str) -> ChecksumMismatch:
+        wanted = "the bytes" if self.n_bytes is None else f"the {self.n_bytes:,} bytes"
+        digest = f" with sha256 {self.sha256[:16]}…" if self.sha256 else ""
+        return ChecksumMismatch(
+            f"{self.url} gave {came}, not {wanted}{digest} that were expected: nothing was kept; "
+            f"try again, or another mirror through LLAMALITE_GITHUB_URL"
+        )
 
 
-@contextmanager
-def _bar(name: str, n_bytes: int) -> Iterator[Advance]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=n_bytes)
-        yield lambda received: progress.update(task, completed=received)
-
-
-class _Lines:
-    """A line at each tenth, but none for a transfer that takes no time."""
-
-    def __init__(self, name: str, n_bytes: int, say: Say) -> None:
-        self.name, self.n_bytes, self.say = name, n_bytes, say
-        self.tenths = 0
-        self.started = time.monotonic()
-
-    def __call__(self, received: int) -> None:
-        tenths = 10 * received // max(self.n_bytes, 1)
-        if tenths > self.tenths:
-            self.tenths = tenths
-            if time.monotonic() - self.started > 0.5:
-                self.say(f"{self.name}: {10 * tenths} % of {self.n_bytes:,} bytes")
+def _range_of(answer: HTTPResponse) -> tuple[int, int | None]:
+    """Return the first byte and the whole size in `Content-Range`; -1 where it says nothing."""
+    said = answer.headers.get("Content-Range") or ""
+    match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", said.strip())
+    if match is None:
+        return -1, None
+    return int(match[1]), None if match[2] == "*" else int(match[2])

@@ -1,23 +1,21 @@
 """What an ELF shared library needs, read from the file in Python.
 
 Owns the format: program headers, the dynamic section, symbol version needs and definitions.
-Doesn't know which machine is here or which libraries are good. Every offset and count is checked
-against the file, so malformed input raises LibraryIncompatible and nothing else. Imports the
-standard library and `llamalite.errors` alone.
+Doesn't know which machine is here or which libraries are good. Malformed input raises
+LibraryIncompatible and nothing else. Imports the standard library, `llamalite.errors` and
+`bounded`.
 
 Source: System V ABI (gabi) chapters 4 and 5; Linux Standard Base, symbol versioning.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from llamalite.errors import LibraryIncompatible
+from llamalite.libs.bounded import BinaryFile, Malformed, parse
 
 MACHINES = {
     62: "x64",
@@ -43,8 +41,6 @@ _VER_FLG_WEAK = 2
 # Bounds on what is followed, far above any real library.
 _MAX_DYNAMIC = 65_536
 _MAX_VERSIONS = 8_192
-_MAX_NAME = 4_096
-_USUAL_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -71,10 +67,6 @@ class ElfFile:
     rpath: tuple[Path, ...]
 
 
-class _Malformed(Exception):
-    """Says what is wrong; read_elf turns it into LibraryIncompatible."""
-
-
 def elf_machine(header: bytes) -> str:
     """Name the machine in the first 20 bytes of an ELF file.
 
@@ -95,15 +87,8 @@ def read_elf(path: Path, *, program: bool = False) -> ElfFile:
     Raises:
         LibraryIncompatible: the file can't be read, isn't such a library, or is malformed.
     """
-    try:
-        with open(path, "rb") as stream:
-            return _Reader(path, stream).read((_ET_DYN, _ET_EXEC) if program else (_ET_DYN,))
-    except OSError as error:
-        raise LibraryIncompatible(f"{path} can't be read: {error.strerror or error}") from None
-    except (_Malformed, struct.error, OverflowError, ValueError) as error:
-        raise LibraryIncompatible(
-            f"{path} is a damaged or cut-off shared library ({error}): fetch it again"
-        ) from None
+    kinds = (_ET_DYN, _ET_EXEC) if program else (_ET_DYN,)
+    return parse(path, lambda file: _Reader(path, file).read(kinds))
 
 
 def _order(header: bytes) -> str:
@@ -111,26 +96,24 @@ def _order(header: bytes) -> str:
 
 
 class _Reader:
-    """One pass over one file; every read is checked against its size."""
+    """One pass over one file."""
 
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryFile) -> None:
         self.path = path
-        self.stream = stream
-        self.n_bytes = os.fstat(stream.fileno()).st_size
-        self.order = "<"
+        self.file = file
         self.segments: list[tuple[int, int, int]] = []
         self.strings = 0
 
     def read(self, kinds: tuple[int, ...]) -> ElfFile:
-        header = self.at(0, 64)
+        header = self.file.at(0, 64)
         if header[:4] != b"\x7fELF":
-            raise _Malformed("it doesn't begin with ELF's magic")
+            raise Malformed("it doesn't begin with ELF's magic")
         if header[4] != 2:
-            raise _Malformed("it is not a 64-bit one")
-        self.order = _order(header)
-        kind = self.unpack("H", header, 16)[0]
+            raise Malformed("it is not a 64-bit one")
+        self.file.order = _order(header)
+        kind = self.file.unpack("H", header, 16)[0]
         if kind not in kinds:
-            raise _Malformed(f"it is ELF type {kind}, which is no shared library")
+            raise Malformed(f"it is ELF type {kind}, which is no shared library")
         dynamic = self.dynamic_section(header)
         first = dict(reversed(dynamic))  # the first of each tag counts
         self.strings = self.offset_of(first[_DT_STRTAB]) if _DT_STRTAB in first else 0
@@ -146,41 +129,28 @@ class _Reader:
             rpath=() if _DT_RUNPATH in first else rpath,
         )
 
-    def at(self, offset: int, size: int) -> bytes:
-        if offset < 0 or offset + size > self.n_bytes:
-            raise _Malformed(f"{size} bytes at {offset} lie outside its {self.n_bytes}")
-        self.stream.seek(offset)
-        found = self.stream.read(size)
-        if len(found) != size:
-            raise _Malformed("it ended while it was read")
-        return found
-
-    def unpack(self, fields: str, block: bytes, offset: int = 0) -> tuple[Any, ...]:
-        return struct.unpack_from(self.order + fields, block, offset)
-
     def dynamic_section(self, header: bytes) -> list[tuple[int, int]]:
-        (table,) = self.unpack("Q", header, 32)
-        entry_size, n_entries = self.unpack("HH", header, 54)
+        (table,) = self.file.unpack("Q", header, 32)
+        entry_size, n_entries = self.file.unpack("HH", header, 54)
         if entry_size < 56:
-            raise _Malformed("its program headers are too small")
+            raise Malformed("its program headers are too small")
         where = None
         for index in range(n_entries):
-            entry = self.at(table + index * entry_size, 56)
-            kind, _flags, offset, address, _physical, size = self.unpack("IIQQQQ", entry)
+            entry = self.file.at(table + index * entry_size, 56)
+            kind, _flags, offset, address, _physical, size = self.file.unpack("IIQQQQ", entry)
             if kind == _PT_LOAD:
-                # A mapping past the end of the file would kill the process when it is touched.
-                if offset + size > self.n_bytes:
-                    raise _Malformed(f"it has {self.n_bytes:,} of at least {offset + size:,} bytes")
+                self.file.check_end(offset + size)
                 self.segments.append((address, offset, size))
             elif kind == _PT_DYNAMIC:
                 where = offset, size
         if where is None:
-            raise _Malformed("it has no dynamic section")
+            raise Malformed("it has no dynamic section")
         offset, size = where
-        block = self.at(offset, min(size, 16 * _MAX_DYNAMIC, max(self.n_bytes - offset, 0)))
+        size = min(size, 16 * _MAX_DYNAMIC, max(self.file.n_bytes - offset, 0))
+        block = self.file.at(offset, size)
         entries: list[tuple[int, int]] = []
         for position in range(0, len(block) - 15, 16):
-            tag, value = self.unpack("QQ", block, position)
+            tag, value = self.file.unpack("QQ", block, position)
             if tag == _DT_NULL:
                 break
             entries.append((tag, value))
@@ -190,18 +160,13 @@ class _Reader:
         for start, offset, size in self.segments:
             if start <= address < start + size:
                 return offset + address - start
-        raise _Malformed(f"address {address:#x} is in no segment")
+        raise Malformed(f"address {address:#x} is in no segment")
 
     def string(self, index: int) -> str:
         start = self.strings + index
-        if not self.strings or start >= self.n_bytes:
-            raise _Malformed(f"string {index} lies outside it")
-        for limit in (_USUAL_NAME, _MAX_NAME):
-            block = self.at(start, min(limit, self.n_bytes - start))
-            text, end, _rest = block.partition(b"\0")
-            if end:
-                return text.decode("utf-8", "replace")
-        raise _Malformed(f"string {index} has no end")
+        if not self.strings or start >= self.file.n_bytes:
+            raise Malformed(f"string {index} lies outside it")
+        return self.file.string(start)
 
     def folders(self, index: int | None) -> tuple[Path, ...]:
         if index is None:
@@ -219,14 +184,16 @@ class _Reader:
         position = self.offset_of(first[_DT_VERNEED])
         budget = _MAX_VERSIONS
         for _ in range(min(first.get(_DT_VERNEEDNUM, 0), _MAX_VERSIONS)):
-            _version, count, name, inner, following = self.unpack("HHIII", self.at(position, 16))
+            block = self.file.at(position, 16)
+            _version, count, name, inner, following = self.file.unpack("HHIII", block)
             library = self.string(name)
             place = position + inner
             for _ in range(count):
                 budget -= 1
                 if budget < 0:
-                    raise _Malformed("it lists too many symbol versions")
-                _hash, flags, _other, wanted, step = self.unpack("IHHII", self.at(place, 16))
+                    raise Malformed("it lists too many symbol versions")
+                block = self.file.at(place, 16)
+                _hash, flags, _other, wanted, step = self.file.unpack("IHHII", block)
                 if not flags & _VER_FLG_WEAK:
                     yield library, self.string(wanted)
                 place += step
@@ -239,10 +206,10 @@ class _Reader:
             return
         position = self.offset_of(first[_DT_VERDEF])
         for _ in range(min(first.get(_DT_VERDEFNUM, 0), _MAX_VERSIONS)):
-            block = self.at(position, 20)
-            _version, _flags, _index, count, _hash, inner, following = self.unpack("HHHHIII", block)
+            block = self.file.at(position, 20)
+            _head, _index, count, _hash, inner, following = self.file.unpack("IHHIII", block)
             if count:
-                (name,) = self.unpack("I", self.at(position + inner, 4))
+                (name,) = self.file.unpack("I", self.file.at(position + inner, 4))
                 yield self.string(name)
             if not following:
                 return

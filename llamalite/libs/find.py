@@ -1,23 +1,32 @@
 """Which libllama is used: the one pointed at, else one that llamalite installed.
 
-Owns the order of preference and the records of installs. Fetches nothing and opens nothing.
-Imports the standard library, `llamalite.config`, `llamalite.errors` and the readers beside it.
+Owns the order of preference, the records of installs and the choice among them. Fetches nothing
+and opens nothing. Imports the standard library, `llamalite.config`, `llamalite.errors` and the
+readers beside it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite import config
-from llamalite.errors import LibraryError
+from llamalite.errors import LibraryError, LibraryNotFound
 from llamalite.libs.folder import RECORD_NAME, LibraryFiles, read_json, scan_folder
+from llamalite.libs.inspect import check_loadable
 from llamalite.libs.platforms import current_platform
 from llamalite.libs.releases import PINNED
 
 RECORD_FORMAT = 1
+
+SCRATCH_PREFIX = ".llamalite-tmp-"
+"""Begins the names of folders that nothing but their maker looks at, beside installs."""
+
 _ACTIVE_MARK = "active"
 _log = logging.getLogger(__name__)
 
@@ -30,9 +39,10 @@ class Installed:
         release: upstream's build tag.
         platform: as `linux-x64`.
         source: where it came from: `github`, `npm`, …
-        origin: the URL or package.
+        origin: the URL, package or path.
         installed_at: UTC, in ISO 8601.
         active: whether it was chosen over the others.
+        verified: how what came was verified; "" in records of before that was kept.
     """
 
     folder: Path
@@ -43,6 +53,7 @@ class Installed:
     origin: str
     installed_at: str
     active: bool = False
+    verified: str = ""
 
     def is_same_build(self, other: Installed) -> bool:
         """Say whether both hold the same release, backend and platform."""
@@ -63,7 +74,8 @@ def find_library() -> LibraryFiles | None:
     """Return the libllama to use, or None if there is none yet.
 
     `LLAMALITE_LIB` wins, and what is wrong with it is raised, never passed over. Then come the
-    installs for this platform: the one marked active, then the pinned release, then the newest.
+    folder marked active, and the installs for this platform: the pinned release, then the newest.
+    One that is gone, or can't be loaded here while another is there, is passed over with a warning.
 
     Raises:
         LibraryNotFound, LibraryIncompatible: `LLAMALITE_LIB` points at nothing usable.
@@ -76,29 +88,38 @@ def find_library() -> LibraryFiles | None:
             raise type(error)(
                 f"LLAMALITE_LIB: {error} (or unset LLAMALITE_LIB to use an installed one)"
             ) from None
+    marked = marked_folder()
+    candidates = list(_candidates(marked))
+    for folder in candidates:
+        try:
+            files = scan_folder(folder)
+            # PERF: reading what the files need takes 30 ms, and opening them does it anyway.
+            if folder == marked or len(candidates) > 1:
+                check_loadable(files)
+            return files
+        except LibraryError as error:
+            which = "the libllama marked active" if folder == marked else "an installed libllama"
+            _log.warning("%s is passed over: %s", which, error)
+    return None
+
+
+def _candidates(marked: Path | None) -> Iterator[Path]:
+    """Folders to try, in order."""
+    if marked is not None and marked.parent == libs_folder() and read_installed(marked) is None:
+        _log.warning("the libllama marked active, %s, is gone or damaged: another is used", marked)
+    elif marked is not None:
+        yield marked
     here = str(current_platform())
     for installed in list_installed():
-        if installed.platform != here:
-            continue
-        try:
-            return installed.scan()
-        except LibraryError as error:
-            _log.warning("an installed libllama is passed over: %s", error)
-    return None
+        if installed.platform == here and installed.folder != marked:
+            yield installed.folder
 
 
 def list_installed() -> list[Installed]:
     """Return every complete install under `LLAMALITE_HOME`, the preferred one first."""
-    folder = libs_folder()
-    try:
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
-    active = _active_name(folder)
-    found = [read_installed(folder / name, active=name == active) for name in names]
+    marked = marked_folder()
+    found = [read_installed(folder, active=folder == marked) for folder in _folders()]
     installs = [installed for installed in found if installed is not None]
-    if active and not any(installed.active for installed in installs):
-        _log.warning("the libllama marked active, %s, is gone: another is used", folder / active)
     installs.sort(key=lambda installed: installed.installed_at, reverse=True)
     return sorted(installs, key=lambda item: (not item.active, item.release != PINNED.tag))
 
@@ -115,21 +136,131 @@ def read_installed(folder: Path, *, active: bool = False) -> Installed | None:
                 return None
         except (OSError, ValueError):
             return None
-    fields = ("release", "backend", "platform", "source", "origin", "installed_at")
+    fields = ("release", "backend", "platform", "source", "origin", "installed_at", "verified")
     values = {field: str(record.get(field, "")) for field in fields}
     return Installed(folder=folder, active=active, **values)
 
 
-def mark_active(installed: Installed) -> None:
-    """Prefer one install over the others from now on."""
-    mark = installed.folder.parent / _ACTIVE_MARK
-    fresh = mark.with_name(f".{_ACTIVE_MARK}-{os.getpid()}")
-    fresh.write_text(installed.folder.name + "\n", encoding="utf-8")
-    os.replace(fresh, mark)
+def use_install(name_or_path: str | Path) -> LibraryFiles:
+    """Prefer one build over the others from now on, once it is known to be loadable here.
+
+    Args:
+        name_or_path: an install's name, or the beginning of it that no other has, or its release;
+            or a path to any folder with libllama in it, or to the libllama file.
+
+    Raises:
+        LibraryNotFound: there is no such install, there are several, or the folder has no libllama.
+        LibraryIncompatible: it can't be loaded on this machine.
+        LibraryError: the choice can't be written down.
+    """
+    folder = find_install(name_or_path)
+    files = scan_folder(folder)
+    check_loadable(files)
+    _write_mark(folder)
+    return files
 
 
-def _active_name(folder: Path) -> str:
+def find_install(name_or_path: str | Path) -> Path:
+    """Return the folder (or libllama file) that a name or path means, as `use_install` takes it.
+
+    Raises:
+        LibraryNotFound: there is no install of that name, or there are several.
+    """
+    text = os.path.expanduser(os.fspath(name_or_path))
+    is_path = isinstance(name_or_path, Path) or os.path.dirname(text) or text in (".", "..")
+    return Path(os.path.abspath(text)) if is_path else _named(text)
+
+
+def unuse() -> bool:
+    """Forget which build is preferred; False if none was.
+
+    Raises:
+        LibraryError: the mark can't be removed.
+    """
+    mark = libs_folder() / _ACTIVE_MARK
     try:
-        return (folder / _ACTIVE_MARK).read_text(encoding="utf-8").strip()
+        mark.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LibraryError(f"{mark} can't be removed: {error.strerror or error}") from None
+    return True
+
+
+def remove_install(name: str) -> Path:
+    """Remove an install, complete or damaged, and return the folder it was in.
+
+    It is gone at once for everyone who looks for it; what has it open goes on.
+
+    Args:
+        name: the folder's name, or the beginning of it that no other has, or its release.
+
+    Raises:
+        LibraryNotFound: there is no such install, or there are several.
+        LibraryError: it can't be removed.
+    """
+    folder = _named(name)
+    was_active = folder == marked_folder()
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=folder.parent))
+        try:
+            os.rename(folder, scratch / folder.name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise LibraryError(
+            f"{folder} can't be removed: {error.strerror or error}: end what uses it and see that "
+            f"its folder can be written"
+        ) from None
+    if was_active:
+        unuse()
+    return folder
+
+
+def marked_folder() -> Path | None:
+    """Return the folder (or libllama file) that is preferred, whether it is there or not."""
+    folder = libs_folder()
+    try:
+        text = (folder / _ACTIVE_MARK).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        return ""
+        return None
+    return folder / text if text else None  # an absolute path stays as it is
+
+
+def _write_mark(folder: Path) -> None:
+    libs = libs_folder()
+    text = folder.name if folder.parent == libs else str(folder)
+    mark = libs / _ACTIVE_MARK
+    fresh = libs / f".{_ACTIVE_MARK}-{os.getpid()}"
+    try:
+        libs.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(text + "\n", encoding="utf-8")
+        os.replace(fresh, mark)
+    except OSError as error:
+        raise LibraryError(f"{mark} can't be written: {error.strerror or error}") from None
+
+
+def _folders() -> list[Path]:
+    """Folders of installs, complete or not, by name."""
+    try:
+        return sorted(
+            path for path in libs_folder().iterdir() if path.name[:1] != "." and path.is_dir()
+        )
+    except OSError:
+        return []
+
+
+def _named(name: str) -> Path:
+    """Return the one folder of an install that answers to a name."""
+    folders = _folders()
+    release = PINNED.build_tag(name)
+    fitting = [folder for folder in folders if folder.name == name]
+    fitting = fitting or [folder for folder in folders if folder.name.startswith(f"{release}-")]
+    fitting = fitting or [folder for folder in folders if name and folder.name.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(folder.name for folder in fitting or folders)
+    if fitting:
+        raise LibraryNotFound(f"{name} could be any of {names}: give one whole name")
+    have = f"there are {names}" if names else f"nothing is installed in {libs_folder()}"
+    raise LibraryNotFound(f"there is no install {name}: {have}; a folder's path needs a / in it")

@@ -9,19 +9,24 @@ Source: names of b5640 to b11739 as upstream and npm publish them.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible, LibraryNotFound
 from llamalite.libs.binaries import recognise
+from llamalite.libs.bounded import open_regular
 from llamalite.libs.platforms import LibraryName, local_suffix, parse_library_name
+from llamalite.libs.remedies import TOGETHER
 
 RECORD_NAME = "install.json"
 """Record of an installed folder; written last, so that it marks a complete install."""
 
 _NPM_RECORD = "_nlcBuildMetadata.json"
 _INNER_FOLDERS = ("build/bin", "bin", "lib", "lib64")
+_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _MAX_SUBFOLDERS = 200
 _MAX_RECORD_BYTES = 1 << 20
 
@@ -79,10 +84,17 @@ def _scan(folder: Path) -> LibraryFiles:
             )
         return _choose(folder.parent, asked=folder)
     if not folder.is_dir():
-        raise LibraryNotFound(f"there is no folder {folder}: give one that has libllama in it")
-    for place in _places(folder):
+        problem = _why_no_file(folder) or f"there is no folder {folder}"
+        raise LibraryNotFound(f"{problem}: give a folder that has libllama in it")
+    places = list(_places(folder))
+    for place in places:
         if any(name.stem == "llama" for _, name in _library_names(place)):
             return _choose(place)
+    for place in places:
+        if broken := _broken(place, {"llama"}):
+            raise LibraryNotFound(
+                f"{broken}: give a folder that has libllama in it, or run `llamalite lib install`"
+            )
     raise LibraryNotFound(
         f"{folder} has no libllama in it, nor in bin, lib or build/bin, nor one folder down: give "
         f"the folder that has it, or run `llamalite lib install`"
@@ -102,18 +114,45 @@ def _places(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in packaged.iterdir() if path.is_dir())
 
 
-def _library_names(folder: Path) -> list[tuple[Path, LibraryName]]:
-    if not folder.is_dir():
-        return []
-    found = []
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder has in it, in order; [] if it is none or closed to us."""
     try:
-        for path in sorted(folder.iterdir()):
-            named = parse_library_name(path.name)
-            if named is not None and path.is_file():
-                found.append((path, named))
+        return sorted(folder.iterdir()) if folder.is_dir() else []
     except PermissionError:
         return []  # the top folder's own listing raises; one closed subfolder spoils nothing
-    return found
+
+
+def _library_names(folder: Path) -> list[tuple[Path, LibraryName]]:
+    named = ((path, parse_library_name(path.name)) for path in _entries(folder))
+    return [(path, name) for path, name in named if name is not None and path.is_file()]
+
+
+def _broken(folder: Path, stems: set[str]) -> str | None:
+    """Say why a file that has the name of one of these libraries is none, or None."""
+    for path in _entries(folder):
+        named = parse_library_name(path.name)
+        if named is not None and named.stem in stems and not path.is_file():
+            return _why_no_file(path)
+    return None
+
+
+def _why_no_file(path: Path) -> str | None:
+    """Say what stands in the place of a file; None if nothing does."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(kind):
+        return f"{path} is a folder, and no library lies in it"
+    if stat.S_ISLNK(kind):
+        try:
+            target = path.resolve(strict=True)
+        except FileNotFoundError:
+            return f"{path} is a link to {os.readlink(path)}, which isn't there"
+        except (OSError, RuntimeError):  # Python 3.10 to 3.12 raise RuntimeError
+            return f"{path} is a link that leads round in a circle"
+        return f"{path} is a link to {target}, which is no regular file"
+    return f"{path} is no regular file but a {_KINDS.get(stat.S_IFMT(kind), 'device')}"
 
 
 def _choose(folder: Path, asked: Path | None = None) -> LibraryFiles:
@@ -128,10 +167,11 @@ def _choose(folder: Path, asked: Path | None = None) -> LibraryFiles:
     ggml, ggml_base = siblings["ggml"], siblings["ggml-base"]
     if ggml is None or ggml_base is None:
         recognise(llama)  # a file that is no library at all is the better thing to report
-        absent = " and ".join(stem for stem in ("ggml", "ggml-base") if siblings[stem] is None)
+        absent = [stem for stem in ("ggml", "ggml-base") if siblings[stem] is None]
+        broken = _broken(folder, set(absent))
         raise LibraryIncompatible(
-            f"{llama} misses its sibling lib{absent} in the same folder: copy all the libraries "
-            f"of one build together, or run `llamalite lib install`"
+            f"{llama} misses its sibling lib{' and '.join(absent)} in the same folder"
+            f"{f' ({broken})' if broken else ''}: {TOGETHER}"
         )
     backends = [
         best
@@ -192,9 +232,9 @@ def _recorded_release(folder: Path) -> str | None:
 def read_json(path: Path) -> dict[str, object]:
     """Read a small JSON object; {} if it is absent, too large or malformed."""
     try:
-        if path.stat().st_size > _MAX_RECORD_BYTES:
-            return {}
-        value = json.loads(path.read_bytes())
+        with open_regular(path) as stream:
+            text = stream.read(_MAX_RECORD_BYTES + 1)
+        value = json.loads(text) if len(text) <= _MAX_RECORD_BYTES else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

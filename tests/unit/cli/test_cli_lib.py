@@ -5,13 +5,23 @@ from pathlib import Path
 
 import pytest
 from cli_process import llamalite
+from support.elf import write_elf
+from support.libllama_files import write_build
+
+from llamalite.libs.platforms import current_platform
 
 NOWHERE = "/no/such/folder"
 
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    return {"LLAMALITE_HOME": str(tmp_path), "LLAMALITE_LIB": "", "LLAMALITE_OFFLINE": "1"}
+    return {
+        "LLAMALITE_HOME": str(tmp_path / "home"),
+        "LLAMALITE_LIB": "",
+        "LLAMALITE_BACKEND": "",
+        "LLAMALITE_LIB_SOURCES": "",
+        "LLAMALITE_OFFLINE": "1",
+    }
 
 
 @pytest.fixture
@@ -24,7 +34,18 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("args", [["lib"], ["lib", "foo"], ["lib", "list", "--backend=cuda"]])
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    """A build that looks loadable here but has no code in it."""
+    if current_platform().os != "linux":
+        pytest.skip("the made-up builds are for Linux")
+    return write_build(tmp_path / "made-up", current_platform().arch)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["lib"], ["lib", "foo"], ["lib", "list", "--backend=cuda"], ["lib", "use"], ["lib", "remove"]],
+)
 def test_wrong_actions_exit_2(env: dict[str, str], args: list[str]) -> None:
     done = llamalite(*args, env=env)
     assert (done.returncode, done.stdout) == (2, "")
@@ -43,11 +64,30 @@ def test_nothing_installed(env: dict[str, str]) -> None:
 
 
 def test_offline_install_says_what_it_would_fetch(env: dict[str, str]) -> None:
-    done = llamalite("lib", "install", env=env)
+    done = llamalite("lib", "install", "--backend=cpu", env=env)
     assert (done.returncode, done.stdout) == (8, "")
     assert "LLAMALITE_OFFLINE" in done.stderr
     assert "github.com" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_auto_says_what_it_picked_and_why(env: dict[str, str]) -> None:
+    picked, failed = llamalite("lib", "install", "--platform=macos-arm64", env=env).stderr.split(
+        "\n", 1
+    )
+    assert picked == "backend metal: every Mac with an Apple chip has an Apple GPU"
+    assert "macos-arm64" in failed
+    other = "linux-arm64" if str(current_platform()) != "linux-arm64" else "linux-x64"
+    said = llamalite("lib", "install", f"--platform={other}", env=env).stderr
+    assert f"backend cpu: what a {other} machine has can't be seen from here" in said
+
+
+def test_the_environment_sets_the_default_backend(env: dict[str, str]) -> None:
+    env["LLAMALITE_BACKEND"] = "abacus"
+    done = llamalite("lib", "install", env=env)
+    assert done.returncode == 3
+    assert "abacus" in done.stderr
+    assert "abacus" not in llamalite("lib", "install", "--backend=cpu", env=env).stderr
 
 
 def test_unknown_platform_and_backend_are_library_errors(env: dict[str, str]) -> None:
@@ -72,3 +112,119 @@ def test_a_faulty_override_is_said_and_does_not_stop_the_list(env: dict[str, str
     listed = llamalite("lib", "list", env=env)
     assert listed.returncode == 0
     assert NOWHERE in listed.stderr
+
+
+def test_a_folder_is_installed_listed_used_and_removed(env: dict[str, str], build: Path) -> None:
+    first = llamalite("lib", "install", "--no-test", "--json", str(build), env=env)
+    assert first.returncode == 0, first.stderr
+    installed = json.loads(first.stdout)
+    assert installed["source"] == "local"
+    assert installed["active"] is True
+    assert installed["self_test"]["state"] == "none"
+    (listed,) = json.loads(llamalite("lib", "list", "--json", env=env).stdout)
+    assert (listed["folder"], listed["in_use"]) == (installed["folder"], True)
+    line = llamalite("lib", "list", env=env).stdout
+    assert line.startswith(f"*  {Path(installed['folder']).name}  ")
+    assert llamalite("lib", "path", env=env).stdout == f"{installed['folder']}\n"
+
+    used = llamalite("lib", "use", "--no-test", str(build), env=env)
+    assert (used.returncode, used.stdout) == (0, f"{build}\n")
+    listed = llamalite("lib", "list", env=env)
+    assert listed.stdout.startswith("   ")
+    assert f"in use: {build} (by 'lib use')" in listed.stderr
+
+    name = Path(installed["folder"]).name
+    removed = llamalite("lib", "remove", "--json", name, env=env)
+    assert json.loads(removed.stdout) == {"removed": [installed["folder"]]}
+    assert not Path(installed["folder"]).exists()
+
+
+def test_names_that_no_install_has(env: dict[str, str], build: Path) -> None:
+    assert llamalite("lib", "install", "--no-test", str(build), env=env).returncode == 0
+    for action in ("use", "remove"):
+        done = llamalite("lib", action, "nonsense", env=env)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "there is no install nonsense" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_an_install_that_fails_its_test_stays_but_is_not_used(
+    env: dict[str, str], build: Path, tmp_path: Path
+) -> None:
+    good = llamalite("lib", "install", "--no-test", str(build), env=env).stdout.strip()
+    other = write_build(tmp_path / "other", current_platform().arch)
+    write_elf(other / "libggml-cpu-x64.so", arch=current_platform().arch, soname="another")
+    write_elf(
+        other / "libllama.so",
+        arch=current_platform().arch,
+        needed=("libggml.so", "libggml-base.so", "libc.so.6"),
+    )
+    done = llamalite("lib", "install", "--json", str(other), env=env)
+    assert done.returncode == 3, done.stderr
+    failed = json.loads(done.stdout)
+    assert failed["folder"] != good
+    assert failed["self_test"]["state"] == "failed"
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"llamalite: libllama is installed in {failed['folder']} but isn't used")
+    assert f"{good} stays in use" in line
+    assert llamalite("lib", "path", env=env).stdout == f"{good}\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_used_is_said_in_one_line_and_changes_nothing(
+    env: dict[str, str], build: Path, tmp_path: Path
+) -> None:
+    good = llamalite("lib", "install", "--no-test", str(build), env=env).stdout
+    for name, expected in {
+        "text": "is not a shared library",
+        "alone": "misses its sibling",
+        "foreign": "is built for",
+        "newer": "needs glibc 2.99",
+        "absent": "there is no folder",
+    }.items():
+        folder = bad_folder(name, tmp_path / name)
+        done = llamalite("lib", "use", str(folder), env=env)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert expected in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert llamalite("lib", "path", env=env).stdout == good
+
+
+def bad_folder(name: str, folder: Path) -> Path:
+    here = current_platform().arch
+    if name == "foreign":
+        return write_build(folder, "arm64" if here == "x64" else "x64")
+    if name == "newer":
+        write_build(folder, here)
+        write_elf(
+            folder / "libggml-base.so",
+            arch=here,
+            needed=("libc.so.6",),
+            versions={"libc.so.6": ("GLIBC_2.99",)},
+        )
+    elif name != "absent":
+        folder.mkdir()
+        (folder / "libllama.so").write_text("hello")
+    if name == "alone":
+        write_elf(folder / "libllama.so", arch=here)
+    return folder
+
+
+def test_what_is_on_offer_needs_no_network_for_the_pinned_release(env: dict[str, str]) -> None:
+    env["PATH"] = "/nonexistent"
+    done = llamalite("lib", "install", "--list", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    offers = json.loads(done.stdout)
+    assert {offer["platform"] for offer in offers} == {
+        "linux-x64", "linux-arm64", "macos-arm64", "macos-x64", "windows-x64", "windows-arm64",
+    }  # fmt: skip
+    assert {offer["source"] for offer in offers} == {"github", "npm", "pypi"}
+    assert all(offer["verified"] for offer in offers)
+    assert len({tuple(offer.items()) for offer in offers}) == len(offers)
+    text = llamalite("lib", "install", "--list", "--platform=linux-arm64", env=env).stdout
+    assert text.count("\n") == len([o for o in offers if o["platform"] == "linux-arm64"])
+    assert "13,598,346 bytes" in text
+
+    other = llamalite("lib", "install", "--list", "--release=b9000", env=env)
+    assert (other.returncode, other.stdout) == (8, "")
+    assert "network use is off" in other.stderr

@@ -1,18 +1,30 @@
 from __future__ import annotations
 
+import os
 import random
-import struct
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 from support.elf import elf_bytes, write_elf
 from support.libllama_files import write_build
+from support.macho import macho_bytes, universal_bytes
+from support.pe import pe_bytes
 
 from llamalite.errors import LibraryIncompatible, LibraryNotFound
 from llamalite.libs.elf import read_elf
+from llamalite.libs.folder import read_json
 from llamalite.libs.inspect import check_loadable, scan_folder
 from llamalite.libs.machine import Machine, this_machine
-from llamalite.libs.platforms import Platform, parse_library_name
+from llamalite.libs.platforms import (
+    ALL_PLATFORMS,
+    Platform,
+    current_platform,
+    local_suffix,
+    parse_library_name,
+)
+from llamalite.libs.remedies import refusal_remedy
 
 LINUX = Platform("linux", "x64")
 
@@ -136,6 +148,104 @@ def test_a_file_that_is_no_library_is_quoted(tmp_path: Path, content: bytes, sai
         check_loadable(scan_folder(tmp_path), Machine(LINUX))
 
 
+def make_strange(path: Path, kind: str) -> None:
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "dangling link":
+        path.symlink_to("libllama.so.0")
+    elif kind == "circle":
+        path.symlink_to(path.name)
+    elif kind == "link to a folder":
+        path.symlink_to(".")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(path))
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+
+
+STRANGE = {
+    "folder": "is a folder, and no library lies in it",
+    "dangling link": r"is a link to libllama\.so\.0, which isn't there",
+    "circle": "is a link that leads round in a circle",
+    "link to a folder": r"is a link to \S+, which is no regular file",
+    "pipe": "is no regular file but a pipe",
+    "socket": "is no regular file but a socket",
+    "device": "is a link to /dev/null, which is no regular file",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_named_libllama_and_is_no_file(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    Path("build").mkdir()
+    make_strange(Path("build/libllama.so"), kind)
+    with pytest.raises(LibraryNotFound, match=f"^build/libllama.so {STRANGE[kind]}"):
+        scan_folder(Path("build"))
+    if kind not in ("folder", "link to a folder"):
+        with pytest.raises(LibraryNotFound, match=f"^build/libllama.so {STRANGE[kind]}"):
+            scan_folder(Path("build/libllama.so"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_in_a_siblings_place_and_is_no_file(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sibling = write_build(Path("build")) / "libggml.so"
+    sibling.unlink()
+    make_strange(sibling, kind)
+    said = rf"misses its sibling libggml .*\({sibling} {STRANGE[kind]}"
+    with pytest.raises(LibraryIncompatible, match=said):
+        scan_folder(Path("build"))
+    with pytest.raises(LibraryIncompatible, match=r"^build/libggml\.so can't be read: "):
+        read_elf(sibling)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = write_build(tmp_path / "build")
+    (folder / "libggml.so").unlink()
+    # Even root can't read what lies at address 0.
+    (folder / "libggml.so").symlink_to("/proc/self/mem")
+    with pytest.raises(LibraryIncompatible, match=r"libggml\.so can't be read: Input/output error"):
+        check_loadable(scan_folder(folder), machine(tmp_path))
+    if os.geteuid() == 0:
+        return
+    for closed in (folder / "libggml-base.so", folder):
+        closed.chmod(0)
+        with pytest.raises((LibraryIncompatible, LibraryNotFound), match="Permission denied"):
+            check_loadable(scan_folder(folder), machine(tmp_path))
+        closed.chmod(0o755)
+
+
+def test_a_library_cut_off_is_refused(tmp_path: Path) -> None:
+    folder = write_build(tmp_path / "build")
+    whole = (folder / "libggml.so").read_bytes()
+    for n_bytes in (4, 64, len(whole) - 1):
+        (folder / "libggml.so").write_bytes(whole[:n_bytes])
+        with pytest.raises(LibraryIncompatible, match=r"libggml\.so is (a damaged|not a shared)"):
+            check_loadable(scan_folder(folder), machine(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+@pytest.mark.timeout(20)
+def test_a_record_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    write_build(tmp_path)
+    os.mkfifo(tmp_path / "install.json")
+    assert scan_folder(tmp_path).release is None
+    (tmp_path / "large.json").write_text('{"a": "' + "x" * (1 << 20) + '"}')
+    assert read_json(tmp_path / "large.json") == {}
+
+
 def test_a_good_build_passes_without_notes(tmp_path: Path) -> None:
     files = scan_folder(write_build(tmp_path / "build"))
     assert check_loadable(files, machine(tmp_path)) == []
@@ -147,32 +257,16 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
         check_loadable(files, machine(tmp_path))
 
 
-def pe(machine_number: int) -> bytes:
-    return (
-        b"MZ".ljust(0x3C, b"\0")
-        + struct.pack("<I", 64)
-        + b"PE\0\0"
-        + struct.pack("<H", machine_number)
-    )
-
-
-MACHO_ARM64 = b"\xcf\xfa\xed\xfe" + struct.pack("<I", 0x0100000C)
-MACHO_UNIVERSAL = (
-    b"\xca\xfe\xba\xbe"
-    + struct.pack(">I", 2)
-    + b"".join(struct.pack(">5I", kind, 0, 0, 0, 0) for kind in (0x01000007, 0x0100000C))
-)
-
-
 @pytest.mark.parametrize(
     ("content", "fits"),
     [
-        (pe(0x8664), "windows-x64"),
-        (pe(0xAA64), "windows-arm64"),
-        (MACHO_ARM64, "macos-arm64"),
-        (MACHO_UNIVERSAL, "macos-x64"),
-        (MACHO_UNIVERSAL, "macos-arm64"),
+        (pe_bytes(), "windows-x64"),
+        (pe_bytes(arch="arm64"), "windows-arm64"),
+        (macho_bytes(), "macos-arm64"),
+        (universal_bytes(macho_bytes(arch="x64"), macho_bytes()), "macos-x64"),
+        (universal_bytes(macho_bytes(arch="x64"), macho_bytes()), "macos-arm64"),
     ],
+    ids=["pe-x64", "pe-arm64", "macho", "universal-x64", "universal-arm64"],
 )
 def test_libraries_of_other_systems_pass_there_and_are_named_elsewhere(
     tmp_path: Path, content: bytes, fits: str
@@ -181,7 +275,7 @@ def test_libraries_of_other_systems_pass_there_and_are_named_elsewhere(
     for stem in ("llama", "ggml", "ggml-base"):
         (tmp_path / f"{stem}.{suffix}").write_bytes(content)
     files = scan_folder(tmp_path)
-    assert check_loadable(files, Machine(Platform.parse(fits))) == []
+    assert check_loadable(files, Machine(Platform.parse(fits), folders=())) == []
     with pytest.raises(LibraryIncompatible, match=f"built for {fits.split('-')[0]}.*linux-x64"):
         check_loadable(files, Machine(LINUX))
     other = Platform.parse("windows-x64" if fits != "windows-x64" else "windows-arm64")
@@ -268,6 +362,110 @@ def test_this_machine_offers_its_own_c_libraries() -> None:
     assert libc is not None
     assert f"GLIBC_{here.glibc[0]}.{here.glibc[1]}" in libc.versions_defined
     assert here.find("libnothing-of-that-name.so.7") is None
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ("libcudart.so.12", "CUDA 12 runtime (`llamalite lib install --backend cuda` fetches it"),
+        ("libcublasLt.so.13", "CUDA 13 runtime"),
+        ("libcuda.so.1", "install NVIDIA's driver"),
+        ("libvulkan.so.1", "libvulkan1) and a graphics driver"),
+        ("libamdhip64.so.7", "AMD's ROCm"),
+        ("librocblas.so.5", "AMD's ROCm"),
+        ("libsycl.so.8", "Intel's oneAPI"),
+        ("libmkl_sycl_blas.so.5", "Intel's oneAPI"),
+        ("libopenvino.so.2640", "Intel's OpenVINO"),
+        ("libunheard.so.1", "install it, or run `llamalite lib install`"),
+    ],
+)
+def test_a_backend_whose_driver_is_missing_is_a_note(tmp_path: Path, needs: str, said: str) -> None:
+    folder = write_build(tmp_path / "build")
+    write_elf(folder / "libggml-gpu.so", needed=("libggml-base.so", needs))
+    [note] = check_loadable(scan_folder(folder), machine(tmp_path))
+    assert f"libggml-gpu.so needs {needs}, which this machine doesn't have: " in note
+    assert said in note
+    assert "\n" not in note
+    assert check_loadable(scan_folder(folder), machine(tmp_path, (2, 36), needs)) == []
+
+
+def test_a_system_with_musl_gets_one_line(tmp_path: Path) -> None:
+    folder = write_build(tmp_path / "build")
+    needs = {"libc.so.6": ("GLIBC_2.34",)}
+    write_elf(folder / "libggml-base.so", needed=("libc.so.6",), versions=needs)
+    with pytest.raises(LibraryIncompatible) as caught:
+        check_loadable(scan_folder(folder), machine(tmp_path, None))
+    assert "needs glibc 2.34 and this system's C library is another one (musl?)" in str(
+        caught.value
+    )
+    assert "\n" not in str(caught.value)
+    # And the other way round: a build for musl where there is glibc.
+    write_elf(folder / "libggml-base.so", needed=("libc.musl-x86_64.so.1",))
+    with pytest.raises(LibraryIncompatible, match="built for a system with musl"):
+        check_loadable(scan_folder(folder), machine(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("system", "machine_name", "expected"),
+    [
+        ("linux", "x86_64", "linux-x64"),
+        ("linux", "aarch64", "linux-arm64"),
+        ("darwin", "arm64", "macos-arm64"),
+        ("darwin", "x86_64", "macos-x64"),
+        ("win32", "win-amd64", "windows-x64"),
+        ("win32", "win-arm64", "windows-arm64"),
+        ("win32", "mingw_x86_64_ucrt", "windows-x64"),
+    ],
+)
+def test_the_platform_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine_name: str, expected: str
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine_name)
+    monkeypatch.setattr("sysconfig.get_platform", lambda: machine_name)
+    assert str(current_platform()) == expected
+    assert current_platform() in ALL_PLATFORMS
+    assert local_suffix() == {"linux": "so", "darwin": "dylib", "win32": "dll"}[system]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine_name", "said"),
+    [
+        ("android", "aarch64", "Android.*proot-distro"),
+        ("freebsd14", "amd64", "freebsd14 on amd64"),
+        ("linux", "riscv64", "linux on riscv64"),
+        ("win32", "win32", "win32 on win32"),
+        ("cygwin", "x86_64", "cygwin on x86_64"),
+    ],
+)
+def test_platforms_that_nothing_is_built_for(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine_name: str, said: str
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine_name)
+    monkeypatch.setattr("sysconfig.get_platform", lambda: machine_name)
+    with pytest.raises(LibraryIncompatible, match=said):
+        current_platform()
+
+
+def test_androids_older_pythons_are_told_apart_from_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.getandroidapilevel", lambda: 24, raising=False)
+    with pytest.raises(LibraryIncompatible, match="Android"):
+        current_platform()
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("code signature in <X> not valid for use in process", "xattr -dr com.apple.quarantine /f"),
+        ("library load disallowed by system policy", "xattr -dr com.apple.quarantine /f"),
+        ("libllama.so: failed to map segment from shared object", "mounted noexec: move /f"),
+        ("[WinError 4551] An Application Control policy has blocked this file", "Smart App"),
+        ("undefined symbol: ggml_x", "fetch a build for this machine"),
+    ],
+)
+def test_what_a_loader_says_leads_to_what_can_be_done(reason: str, said: str) -> None:
+    assert said in refusal_remedy(reason, Path("/f"))
 
 
 def test_elf_reader_returns_what_was_written(tmp_path: Path) -> None:

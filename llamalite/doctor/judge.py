@@ -1,0 +1,133 @@
+"""What the facts mean: problems with a suggestion for each, and notes.
+
+A pure function of the report. Imports `core.backend_choice`, `llamalite.libs` and `report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from llamalite.core.backend_choice import AUTO, choose_backends, requested_backend
+from llamalite.doctor.native import MARKED, OVERRIDE
+from llamalite.doctor.report import LibraryFacts, Problem, Report
+from llamalite.libs.platforms import Platform
+from llamalite.libs.releases import PINNED
+
+_LEAST_FREE_BYTES = 1 << 30
+_GPU_KINDS = {"GPU", "IGPU"}
+_INSTALL = "run 'llamalite lib install', or point LLAMALITE_LIB at a folder with libllama"
+_UNSET = "point LLAMALITE_LIB at another folder, or unset it to use an installed libllama"
+
+
+def judge(report: Report) -> Iterator[Problem | str]:
+    """Give the problems and, as text, the notes that follow from a report's facts."""
+    if report.platform is not None and report.platform.name is None:
+        yield Problem(
+            f"no libllama is published for {report.platform.system} on {report.platform.machine} "
+            f"with a {report.python.bits if report.python else '?'}-bit Python",
+            "use a 64-bit Python on Linux, macOS or Windows, or build llama.cpp and point "
+            "LLAMALITE_LIB at it",
+            is_fatal=report.chosen is None,
+        )
+    elif report.chosen is None:
+        yield _without_library(report)
+    yield from _library(report)
+    yield from _home(report)
+    yield from _gpu(report)
+    yield from _others(report)
+
+
+def _without_library(report: Report) -> Problem | str:
+    usable = [source.name for source in report.sources if source.is_usable]
+    if usable:
+        return (
+            f"no libllama is installed yet: the first use fetches llama.cpp {PINNED.tag} "
+            f"(through {usable[0]})"
+        )
+    if any(source.is_usable is None for source in report.sources):
+        return Problem(
+            "no libllama is installed, and network use is off, so none can be fetched",
+            "point LLAMALITE_LIB at a folder with libllama, or unset LLAMALITE_OFFLINE "
+            "(and HF_HUB_OFFLINE)",
+            is_fatal=True,
+        )
+    reasons = "; ".join(f"{source.name}: {source.why_not}" for source in report.sources)
+    return Problem(
+        f"no libllama is installed, and no source can give one ({reasons or 'none was asked'})",
+        "see to one of them, or point LLAMALITE_LIB at a folder with libllama",
+        is_fatal=True,
+    )
+
+
+def _library(report: Report) -> Iterator[Problem | str]:
+    test, chosen = report.self_test, report.chosen
+    is_override = chosen is not None and chosen.found_by == OVERRIDE
+    prefix, advice = (f"{OVERRIDE}: ", _UNSET) if is_override else ("", _INSTALL)
+    if chosen is not None and chosen.why_not is not None:
+        yield Problem.of(prefix + chosen.why_not, advice, is_fatal=True)
+    elif test.state == "failed":
+        said = test.said if test.said.startswith(prefix) else prefix + test.said
+        yield Problem.of(said, advice, is_fatal=True)
+    elif test.said:
+        yield f"self-test: {test.said}"
+    for line in chosen.notes if chosen is not None else ():
+        yield Problem.of(line, "nothing needs to be done if you don't need that part")
+
+
+def _home(report: Report) -> Iterator[Problem | str]:
+    home = report.home
+    if home is None:
+        return
+    if not home.is_writable:
+        yield Problem(
+            f"{home.folder} can't be written to, so nothing can be installed or kept there",
+            "set LLAMALITE_HOME to a folder of yours",
+            is_fatal=report.chosen is None,
+        )
+    elif home.free_bytes is not None and home.free_bytes < _LEAST_FREE_BYTES:
+        yield Problem(
+            f"there is little space for libraries and models in {home.folder} "
+            f"({home.free_bytes / 1e6:.0f} MB)",
+            "free some, or set LLAMALITE_HOME to another disk",
+        )
+
+
+def _gpu(report: Report) -> Iterator[Problem | str]:
+    """Look for a GPU that the library in use leaves idle."""
+    if report.accelerators is None or report.platform is None or report.platform.name is None:
+        return
+    if report.self_test.state != "passed" or requested_backend() not in {AUTO, "cuda", "vulkan"}:
+        return
+    if any(device.kind in _GPU_KINDS for device in report.self_test.devices):
+        return
+    platform = Platform.parse(report.platform.name)
+    best = choose_backends(platform, requested=AUTO, accelerators=report.accelerators)[0]
+    if best.backend != "cpu":
+        yield Problem(
+            f"there is a GPU ({best.reason}), and the libllama in use computes on the CPU alone",
+            f"run 'llamalite lib install --backend={best.backend}'",
+        )
+
+
+def _others(report: Report) -> Iterator[Problem | str]:
+    """Look at libraries that aren't used, of those that should be usable."""
+    here = report.platform.name if report.platform else None
+    for library in report.libraries:
+        if library.is_chosen or library.why_not is None:
+            continue
+        why = Problem.of(library.why_not, "").what
+        if library.found_by == MARKED:
+            yield Problem(
+                f"the libllama that 'lib use' chose is passed over: {why}",
+                "choose another with 'llamalite lib use NAME'",
+            )
+        elif library.platform == here:
+            yield Problem(
+                f"an installed libllama can't be used: {why}",
+                f"run 'llamalite lib remove {_name(library)}'",
+            )
+
+
+def _name(library: LibraryFacts) -> str:
+    return Path(library.folder).name

@@ -1,0 +1,142 @@
+"""A file that is being fetched: hashed as it grows, and kept for later when the fetch breaks off.
+
+Owns where partial files lie, who may continue one, and when they go. Doesn't know where the bytes
+come from. Imports the standard library and `llamalite.errors` alone.
+
+A partial file is named by the digest of the whole, so what is there is only ever continued with
+the same. One process at a time may do so: another that wants it starts a file of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from llamalite.errors import ChecksumMismatch
+
+KEPT_S = 7 * 24 * 3600.0
+"""How long a partial file that nobody continues is kept."""
+
+_SUFFIX = ".part"
+_BLOCK_BYTES = 1 << 20
+
+
+class PartialFile:
+    """An open file and the digest of what is in it.
+
+    Attributes:
+        path: where it lies.
+        n_bytes: its length.
+        is_kept: True if it outlives a fetch that breaks off.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes], is_kept: bool) -> None:
+        self.path, self.stream, self.is_kept = path, stream, is_kept
+        self.n_bytes = 0
+        self._digest = hashlib.sha256()
+        while block := stream.read(_BLOCK_BYTES):
+            self._digest.update(block)
+            self.n_bytes += len(block)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what is there, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def append(self, block: bytes) -> None:
+        """Add bytes at the end."""
+        self.stream.write(block)
+        self._digest.update(block)
+        self.n_bytes += len(block)
+
+    def restart(self) -> None:
+        """Drop what is there."""
+        self.stream.seek(0)
+        self.stream.truncate()
+        self._digest, self.n_bytes = hashlib.sha256(), 0
+
+    def move_to(self, into: Path) -> None:
+        """Put the finished file in its place."""
+        self.stream.flush()
+        if sys.platform == "win32":
+            self.stream.close()  # an open file can't be renamed there
+        if self.path != into:
+            shutil.move(self.path, into)
+
+
+@contextlib.contextmanager
+def partial_file(into: Path, sha256: str | None, cache: Path | None) -> Iterator[PartialFile]:
+    """Open the partial file for what shall become `into`, with what an earlier fetch left in it.
+
+    After an error it stays for the next fetch if its digest is known and there is a `cache`, but
+    not where it is the disk that failed or what came that was wrong: then it is removed.
+    """
+    kept = _claim(cache, sha256.lower()) if cache is not None and sha256 else None
+    path, stream = kept or (into, open(into, "w+b"))  # noqa: SIM115
+    part = None
+    try:
+        part = PartialFile(path, stream, kept is not None)
+        yield part
+    except BaseException as error:
+        if kept is None or isinstance(error, (OSError, ChecksumMismatch)) or not part:
+            _close_quietly(stream)
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        _close_quietly(stream)
+
+
+def _close_quietly(stream: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a full disk, at the last flush: said by a write before it
+        stream.close()
+
+
+def _claim(cache: Path, sha256: str) -> tuple[Path, IO[bytes]] | None:
+    """Open a digest's partial file for this process alone; None if another has it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    _remove_stale(cache)
+    path = cache / f"{sha256}{_SUFFIX}"
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    stream = open(os.open(path, flags, 0o644), "r+b")  # noqa: SIM115
+    try:
+        # The file may have been finished and moved by its owner between opening and locking.
+        if _lock(stream) and os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
+            return path, stream
+    except FileNotFoundError:
+        pass
+    stream.close()
+    return None
+
+
+def _lock(stream: IO[bytes]) -> bool:
+    """Take the file's lock, which goes with its closing or its process; False if it is taken."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            stream.seek(1 << 40)  # far behind the end: a locked byte can't be read by others
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            stream.seek(0)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_stale(cache: Path) -> None:
+    for path in cache.glob(f"*{_SUFFIX}"):
+        try:
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
+        except OSError:
+            continue

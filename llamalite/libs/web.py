@@ -1,0 +1,217 @@
+"""One HTTP request, within a limit of seconds, and a line for all that can go wrong with it.
+
+Owns certificates, redirects and limits of time and size. Doesn't know what is asked for. Imports
+the standard library and `llamalite.errors`: `scripts/fetch_libllama.py` runs from a bare checkout,
+and the standard library's client honours the system's proxies.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from email.message import Message
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
+
+from llamalite.errors import DownloadError
+
+OPEN_LIMIT_S = 10.0
+"""Longest time from a request to its answer's first byte, name look-up and redirects included."""
+
+SMALL_SILENCE_S = 5.0
+"""Longest silence of a server that is asked for a small answer."""
+
+_ERROR_BYTES = 4096
+_T = TypeVar("_T")
+
+
+class Unanswered(DownloadError):
+    """No answer came, or not all of it.
+
+    Attributes:
+        reason: why, in a few words.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{url} can't be fetched ({reason})")
+
+
+class Refused(DownloadError):
+    """The answer was an error.
+
+    Attributes:
+        status: HTTP status.
+        headers: the answer's.
+        body: the start of it.
+    """
+
+    def __init__(self, url: str, status: int, reason: str, headers: Message, body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+        words = f"{status} {one_line(reason)}".strip()
+        super().__init__(
+            f"{url} answered {words}: see that the address is right and that a mirror has this file"
+        )
+
+
+def open_url(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    limit_s: float = OPEN_LIMIT_S,
+    silence_s: float = OPEN_LIMIT_S,
+) -> http.client.HTTPResponse:
+    """Ask for a URL and return the answer, open for reading; the caller closes it.
+
+    Args:
+        url: http or https; redirects are followed, but never from https to http.
+        headers: sent to redirects too.
+        secrets: headers that are not.
+        limit_s: longest time to the answer's first byte.
+        silence_s: longest silence while it is read; reading raises TimeoutError then.
+
+    Raises:
+        Refused: its status is an error.
+        Unanswered: there is none.
+    """
+    try:
+        request = Request(url, headers={"User-Agent": "llamalite", **(headers or {})})
+        for name, value in (secrets or {}).items():
+            request.add_unredirected_header(name, value)
+        _check_scheme(url)
+        answer: http.client.HTTPResponse = within(
+            limit_s, lambda: _opener().open(request, timeout=silence_s)
+        )
+    except HTTPError as error:
+        with error:
+            body = _start_of(error)
+        raise Refused(url, error.code, str(error.reason), error.headers, body) from None
+    except URLError as error:
+        raise Unanswered(url, short_reason(error.reason)) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unanswered(url, short_reason(error)) from None
+    return answer
+
+
+def read_small(
+    url: str,
+    max_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    limit_s: float = OPEN_LIMIT_S,
+) -> bytes:
+    """Return the whole of a small answer; as `open_url`, but within `limit_s` however it drips.
+
+    Raises:
+        Refused: its status is an error.
+        Unanswered: there is none, or it is too slow, or longer than `max_bytes`.
+    """
+
+    def read() -> bytes:
+        with open_url(url, headers, secrets, limit_s, min(SMALL_SILENCE_S, limit_s)) as answer:
+            return answer.read(max_bytes + 1)
+
+    try:
+        body = within(limit_s, read)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unanswered(url, short_reason(error)) from None
+    if len(body) > max_bytes:
+        raise Unanswered(url, f"the answer has over {max_bytes:,} bytes")
+    return body
+
+
+def within(limit_s: float, call: Callable[[], _T]) -> _T:
+    """Return what a call returns, or raise TimeoutError when that takes too long.
+
+    The call runs in a thread of its own, because a name look-up can't be given a limit and a
+    socket's is for each of its reads. Where it is late, what it returns is closed.
+    """
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+    lock, late = threading.Lock(), threading.Event()
+
+    def run() -> None:
+        try:
+            result = call()
+        except BaseException as error:
+            failure.append(error)
+            return
+        with lock:
+            outcome.append(result)
+            if late.is_set() and hasattr(result, "close"):
+                result.close()
+
+    thread = threading.Thread(target=run, name="llamalite-request", daemon=True)
+    thread.start()
+    try:
+        thread.join(limit_s)
+    finally:
+        with lock:
+            if not outcome:
+                late.set()
+    if failure:
+        raise failure[0]
+    if late.is_set():
+        raise TimeoutError(f"no answer in {limit_s:.3g} s")
+    return outcome[0]
+
+
+@lru_cache(maxsize=1)
+def _opener() -> OpenerDirector:
+    return build_opener(_Redirects, HTTPSHandler(context=_tls()))
+
+
+class _Redirects(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        _check_scheme(newurl)
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise URLError("it redirects to an address that isn't https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_scheme(url: str) -> None:
+    if not url.lower().startswith(("http://", "https://")):
+        raise ValueError("that is no http or https address")
+
+
+def _tls() -> ssl.SSLContext:
+    """The system's trusted certificates, and certifi's where it is installed.
+
+    NOTE: Pythons from python.org on macOS come without any certificates of their own.
+    """
+    context = ssl.create_default_context()
+    try:
+        import certifi
+    except ImportError:
+        return context
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _start_of(error: HTTPError) -> bytes:
+    try:
+        return within(2.0, lambda: error.read(_ERROR_BYTES))
+    except (OSError, http.client.HTTPException, ValueError):
+        return b""
+
+
+def short_reason(error: object) -> str:
+    """Return an error in a few words, on one line."""
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, TimeoutError):
+        return str(error) if "no answer" in str(error) else "no answer"
+    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """Return text from elsewhere fit for one line of a message: no control characters, not long."""
+    plain = "".join(char if char.isprintable() else " " for char in str(text))
+    plain = " ".join(plain.split())
+    return plain if len(plain) <= most else plain[: most - 1] + "…"
