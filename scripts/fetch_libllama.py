@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from llamalite.core.backend_choice import requested_backend
 from llamalite.core.installation import Wish, install_and_test
 from llamalite.errors import LlamaliteError
-from llamalite.libs.download import say_on_stderr
-from llamalite.libs.offers import list_offers
 from llamalite.libs.platforms import ALL_PLATFORMS, Platform
-from llamalite.libs.releases import PINNED
-from llamalite.libs.sources import SOURCES
+from llamalite.libs.sources.offers import list_offers
+from llamalite.libs.sources.plan import SOURCES
+from llamalite.libs.sources.releases import PINNED
+from llamalite.libs.transfer.download import say_on_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:

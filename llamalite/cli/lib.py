@@ -105,8 +105,8 @@ def _install(options: Options, say: Say) -> None:
 
 
 def _offers(options: Options, say: Say) -> None:
-    from llamalite.libs.offers import list_offers
     from llamalite.libs.platforms import Platform
+    from llamalite.libs.sources.offers import list_offers
 
     name = options.text("--platform")
     offers = list_offers(options.text("--release"), Platform.parse(name) if name else None, say)

@@ -17,11 +17,11 @@ from typing import Any
 from llamalite.core.child import Child
 from llamalite.errors import DownloadError, LibraryError, Offline
 from llamalite.ffi.accelerators import Accelerator, Accelerators, Driver, read_driver
-from llamalite.libs.download import say_on_stderr
 from llamalite.libs.find import Installed
 from llamalite.libs.install import install
 from llamalite.libs.platforms import Platform, current_platform
-from llamalite.libs.releases import PINNED
+from llamalite.libs.sources.releases import PINNED
+from llamalite.libs.transfer.download import say_on_stderr
 
 AUTO = "auto"
 VARIABLE = "LLAMALITE_BACKEND"

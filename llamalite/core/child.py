@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from llamalite.libs.pip import interpreter
+from llamalite.libs.sources.pip import interpreter
 
 _SIGNALS = {
     "SIGILL": "illegal instruction",

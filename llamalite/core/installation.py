@@ -20,8 +20,7 @@ from llamalite.core.backend_choice import (
 )
 from llamalite.core.trial import Trial, is_wanted, try_library
 from llamalite.errors import LibraryError, LibraryIncompatible
-from llamalite.libs.assets import FAMILIES
-from llamalite.libs.download import say_on_stderr
+from llamalite.libs.files.folder import LibraryFiles, scan_folder
 from llamalite.libs.find import (
     Installed,
     find_install,
@@ -29,8 +28,9 @@ from llamalite.libs.find import (
     marked_folder,
     use_install,
 )
-from llamalite.libs.folder import LibraryFiles, scan_folder
 from llamalite.libs.platforms import Platform, current_platform
+from llamalite.libs.sources.assets import FAMILIES
+from llamalite.libs.transfer.download import say_on_stderr
 
 Say = Callable[[str], None]
 _FILES_TELL = "cpu"

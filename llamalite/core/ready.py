@@ -13,9 +13,9 @@ from llamalite.core.trial import is_wanted, known_trial, try_library
 from llamalite.errors import LibraryError
 from llamalite.ffi.library import Library, open_library, opened_library
 from llamalite.ffi.variants import NO_REMEDIES, Remedies
-from llamalite.libs.download import say_on_stderr
+from llamalite.libs.files.folder import LibraryFiles
 from llamalite.libs.find import find_library
-from llamalite.libs.folder import LibraryFiles
+from llamalite.libs.transfer.download import say_on_stderr
 
 Say = Callable[[str], None]
 

@@ -25,7 +25,7 @@ from llamalite.core.probe_model import write_probe_model
 from llamalite.errors import LlamaliteError
 from llamalite.ffi.library import Library, open_library
 from llamalite.ffi.variants import Remedies, variant_files
-from llamalite.libs.folder import LibraryFiles, scan_folder
+from llamalite.libs.files.folder import LibraryFiles, scan_folder
 
 _N_PROMPT, _N_DECODE = 40, 8  # the matrix and the vector kernels
 _ALL_LAYERS = 999

@@ -20,8 +20,8 @@ from llamalite.core.child import Child, python
 from llamalite.core.verdicts import recall, remember
 from llamalite.errors import LibraryError, LibraryIncompatible
 from llamalite.ffi.variants import NO_REMEDIES, Remedies
-from llamalite.libs.folder import LibraryFiles
-from llamalite.libs.inspect import check_loadable
+from llamalite.libs.files.folder import LibraryFiles
+from llamalite.libs.files.inspect import check_loadable
 
 SILENCE_LIMIT_S = 15.0
 """Longest a CPU build may take for one stage of the test."""

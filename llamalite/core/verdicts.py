@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from llamalite.libs.files.folder import LibraryFiles, read_json
 from llamalite.libs.find import libs_folder
-from llamalite.libs.folder import LibraryFiles, read_json
 
 _FORMAT = 1
 _FILE = "trials.json"

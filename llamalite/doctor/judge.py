@@ -12,7 +12,7 @@ from llamalite.core.backend_choice import AUTO, choose_backends, requested_backe
 from llamalite.doctor.native import MARKED, OVERRIDE
 from llamalite.doctor.report import LibraryFacts, Problem, Report
 from llamalite.libs.platforms import Platform
-from llamalite.libs.releases import PINNED
+from llamalite.libs.sources.releases import PINNED
 
 _LEAST_FREE_BYTES = 1 << 30
 _GPU_KINDS = {"GPU", "IGPU"}

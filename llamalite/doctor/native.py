@@ -13,9 +13,9 @@ from llamalite import config
 from llamalite.core.trial import is_wanted, try_library
 from llamalite.doctor.report import LibraryFacts, SelfTest
 from llamalite.errors import LibraryError
+from llamalite.libs.files.folder import LibraryFiles, scan_folder
+from llamalite.libs.files.inspect import check_loadable
 from llamalite.libs.find import Installed, find_library, list_installed, marked_folder
-from llamalite.libs.folder import LibraryFiles, scan_folder
-from llamalite.libs.inspect import check_loadable
 from llamalite.libs.platforms import current_platform
 
 OVERRIDE, MARKED, INSTALLED = "LLAMALITE_LIB", "lib use", "installed"

@@ -30,11 +30,11 @@ from llamalite.doctor.report import (
     SourceFacts,
 )
 from llamalite.errors import LibraryError, LlamaliteError
-from llamalite.libs.machine import glibc_version
+from llamalite.libs.files.machine import glibc_version
+from llamalite.libs.files.processor import this_processor
 from llamalite.libs.platforms import Platform, current_platform
-from llamalite.libs.processor import this_processor
-from llamalite.libs.releases import PINNED
-from llamalite.libs.sources import configured_sources, plan
+from llamalite.libs.sources.plan import configured_sources, plan
+from llamalite.libs.sources.releases import PINNED
 from llamalite.models.fetch import models_dir
 
 _SOURCE_LIMIT_S = 15.0

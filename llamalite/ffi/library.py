@@ -27,7 +27,7 @@ from llamalite.ffi.variants import NO_REMEDIES, Remedies
 from llamalite.ffi.watched import watched
 
 if TYPE_CHECKING:
-    from llamalite.libs.inspect import LibraryFiles
+    from llamalite.libs.files.inspect import LibraryFiles
 
 _IGPU_INSERTED = 6451
 
@@ -300,7 +300,7 @@ def open_library(
         LibraryError: this process already uses another library.
     """
     global _opened, _folder
-    from llamalite.libs.inspect import check_loadable
+    from llamalite.libs.files.inspect import check_loadable
 
     with _lock:
         if _opened is not None and _opened.files.folder == files.folder:

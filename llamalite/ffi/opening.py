@@ -36,7 +36,7 @@ def open_shared(path: Path) -> ctypes.CDLL:
         # imports; winmode=0 would not.
         return ctypes.CDLL(str(place))
     except OSError as error:
-        from llamalite.libs.remedies import refusal_remedy
+        from llamalite.libs.files.remedies import refusal_remedy
 
         reason = " ".join(str(error).split())
         raise LibraryIncompatible(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llamalite.libs.platforms import parse_library_name
 
 if TYPE_CHECKING:
-    from llamalite.libs.inspect import LibraryFiles
+    from llamalite.libs.files.inspect import LibraryFiles
 
 _CPU = "ggml-cpu"
 

@@ -1,14 +1,11 @@
 """Where libllama comes from: find, inspect, fetch, verify, unpack.
 
-Reading order: `platforms` (systems and file names), `bounded`, `elf`, `pe`, `macho` and `binaries`
-(what a file says), `machine` (what the loader here offers), `remedies` (what to do about what is
-missing), `folder` and `inspect` (which files, and whether they can be loaded), `find` (which
-install), `releases` (what is pinned), `reach`, `download` and `unpack`, then `sources` with its
-`github`, `npm`, `pypi` and `local` (where builds are), and `lock`, `staging`, `accept` and
-`install` (how one gets here).
+Rooms: `platforms` (systems and file names), `files` (what library files say, and whether they can
+be loaded here), `transfer` (download, verify, unpack), `sources` (where builds are), and `find`,
+`lock`, `staging`, `accept` and `install` (which install is used, how one gets here).
 
 Nothing here loads a library: that is `llamalite.ffi`. May import `llamalite.config` and
-`llamalite.errors`. The names below are imported on first use, and everything up to `releases`
+`llamalite.errors`. The names below are imported on first use, and everything up to `find`
 needs the standard library alone. `install.install` keeps its longer name: the module has it here.
 """
 
@@ -17,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llamalite.libs.files.inspect import LibraryFiles, check_loadable, scan_folder
     from llamalite.libs.find import (
         Installed,
         find_library,
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
         unuse,
         use_install,
     )
-    from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
     from llamalite.libs.install import ensure_library, fetch_npm
     from llamalite.libs.platforms import Platform, current_platform
 
@@ -49,9 +46,9 @@ __all__ = [
 
 _HOMES = {
     "Installed": "find",
-    "LibraryFiles": "inspect",
+    "LibraryFiles": "files.inspect",
     "Platform": "platforms",
-    "check_loadable": "inspect",
+    "check_loadable": "files.inspect",
     "current_platform": "platforms",
     "ensure_library": "install",
     "fetch_npm": "install",
@@ -59,7 +56,7 @@ _HOMES = {
     "libs_folder": "find",
     "list_installed": "find",
     "remove_install": "find",
-    "scan_folder": "inspect",
+    "scan_folder": "files.inspect",
     "unuse": "find",
     "use_install": "find",
 }

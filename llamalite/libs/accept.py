@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llamalite.errors import DownloadError, LibraryIncompatible
-from llamalite.libs.assets import family
-from llamalite.libs.binaries import recognise
-from llamalite.libs.folder import LibraryFiles
-from llamalite.libs.inspect import check_loadable
-from llamalite.libs.machine import this_machine
+from llamalite.libs.files.binaries import recognise
+from llamalite.libs.files.folder import LibraryFiles
+from llamalite.libs.files.inspect import check_loadable
+from llamalite.libs.files.machine import this_machine
 from llamalite.libs.platforms import Platform, current_platform, parse_library_name
-from llamalite.libs.sources import Fetch
+from llamalite.libs.sources.assets import family
+from llamalite.libs.sources.plan import Fetch
 
 # Backends whose library isn't called by their name, and those that have none of their own.
 _MODULES = {"rocm": "hip"}

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import LibraryError, LibraryNotFound
-from llamalite.libs.folder import RECORD_NAME, LibraryFiles, read_json, scan_folder
-from llamalite.libs.inspect import check_loadable
+from llamalite.libs.files.folder import RECORD_NAME, LibraryFiles, read_json, scan_folder
+from llamalite.libs.files.inspect import check_loadable
 from llamalite.libs.platforms import current_platform
-from llamalite.libs.releases import PINNED
+from llamalite.libs.sources.releases import PINNED
 
 RECORD_FORMAT = 1
 

@@ -21,16 +21,16 @@ from llamalite.errors import (
     Offline,
 )
 from llamalite.libs.accept import accept, backends_of, check_driver
-from llamalite.libs.assets import family
-from llamalite.libs.download import say_on_stderr
+from llamalite.libs.files.folder import LibraryFiles, scan_folder
 from llamalite.libs.find import Installed, find_library, list_installed
-from llamalite.libs.folder import LibraryFiles, scan_folder
-from llamalite.libs.local import plain_release, release_in_name
-from llamalite.libs.npm import NpmFetch
 from llamalite.libs.platforms import Platform, current_platform
-from llamalite.libs.releases import PINNED, ReleaseTable
-from llamalite.libs.sources import Fetch, Way, other_builds, plan
+from llamalite.libs.sources.assets import family
+from llamalite.libs.sources.local import plain_release, release_in_name
+from llamalite.libs.sources.npm import NpmFetch
+from llamalite.libs.sources.plan import Fetch, Way, other_builds, plan
+from llamalite.libs.sources.releases import PINNED, ReleaseTable
 from llamalite.libs.staging import Place, held
+from llamalite.libs.transfer.download import say_on_stderr
 
 Say = Callable[[str], None]
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llamalite.errors import DownloadError
+from llamalite.libs.files.folder import RECORD_NAME, read_json
 from llamalite.libs.find import (
     RECORD_FORMAT,
     SCRATCH_PREFIX,
@@ -24,10 +25,9 @@ from llamalite.libs.find import (
     libs_folder,
     read_installed,
 )
-from llamalite.libs.folder import RECORD_NAME, read_json
 from llamalite.libs.lock import install_lock
 from llamalite.libs.platforms import Platform
-from llamalite.libs.sources import Fetch, Way
+from llamalite.libs.sources.plan import Fetch, Way
 
 _ABANDONED_AFTER_S = 24 * 3600.0
 

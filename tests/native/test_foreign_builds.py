@@ -10,13 +10,13 @@ import pytest
 
 from llamalite import config
 from llamalite.errors import DownloadError, LibraryIncompatible
-from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
+from llamalite.libs.files.inspect import LibraryFiles, check_loadable, scan_folder
+from llamalite.libs.files.machine import Machine
+from llamalite.libs.files.macho import read_macho
+from llamalite.libs.files.pe import read_pe
 from llamalite.libs.install import fetch_npm
-from llamalite.libs.machine import Machine
-from llamalite.libs.macho import read_macho
-from llamalite.libs.pe import read_pe
-from llamalite.libs.pip import download_wheel, extract_member
 from llamalite.libs.platforms import ALL_PLATFORMS, Platform
+from llamalite.libs.sources.pip import download_wheel, extract_member
 
 pytestmark = pytest.mark.matrix
 

@@ -19,7 +19,7 @@ from llamalite.errors import FatalDecode, LibraryError, LibraryIncompatible
 from llamalite.ffi.library import Library
 from llamalite.ffi.variants import Remedies, variant_files
 from llamalite.gguf.constants import GGMLType
-from llamalite.libs.folder import LibraryFiles, scan_folder
+from llamalite.libs.files.folder import LibraryFiles, scan_folder
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the traps are planted in ELF files"

@@ -6,7 +6,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from llamalite.libs.elf import elf_machine
+from llamalite.libs.files.elf import elf_machine
 
 DIE = {"x64": b"\x0f\x0b", "arm64": bytes(4)}  # ud2, udf
 HANG = {"x64": b"\xeb\xfe", "arm64": b"\x00\x00\x00\x14"}  # a jump to itself

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.elf import elf_bytes, write_elf
 
-from llamalite.libs.releases import Asset, NpmPin, ReleaseTable
+from llamalite.libs.sources.releases import Asset, NpmPin, ReleaseTable
 
 CORE = {
     "libggml-base.so": (),

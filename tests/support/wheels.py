@@ -9,8 +9,8 @@ from pathlib import Path
 
 from support.libllama_files import write_build
 
-from llamalite.libs.pip import WheelPlatform
-from llamalite.libs.pypi import WheelPin, contents_digest
+from llamalite.libs.sources.pip import WheelPlatform
+from llamalite.libs.sources.pypi import WheelPin, contents_digest
 
 TARGET = WheelPlatform("manylinux2014_x86_64", "x86_64-manylinux2014")
 

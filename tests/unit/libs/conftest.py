@@ -24,7 +24,7 @@ _NETWORK_SETTINGS = (
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test an empty LLAMALITE_HOME and none of the user's settings."""
-    from llamalite.libs import reach
+    from llamalite.libs.transfer import reach
 
     for name in _NETWORK_SETTINGS:
         monkeypatch.delenv(name, raising=False)

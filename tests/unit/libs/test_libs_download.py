@@ -14,10 +14,10 @@ import pytest
 from support.loopback_github import LoopbackGitHub, serving
 
 from llamalite.errors import ChecksumMismatch, DownloadError
-from llamalite.libs import download as module
-from llamalite.libs import partial, web
-from llamalite.libs.download import download
-from llamalite.libs.partial import partial_file
+from llamalite.libs.transfer import download as module
+from llamalite.libs.transfer import partial, web
+from llamalite.libs.transfer.download import download
+from llamalite.libs.transfer.partial import partial_file
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -115,7 +115,8 @@ def test_a_killed_fetch_is_continued_by_the_next_process(
 ) -> None:
     github.slow = 1_000_000
     code = (
-        "import sys; from pathlib import Path; from llamalite.libs.download import download\n"
+        "import sys; from pathlib import Path\n"
+        "from llamalite.libs.transfer.download import download\n"
         "url, into, sha256, cache = sys.argv[1:]\n"
         f"download(url, Path(into), {len(CONTENT)}, sha256, None, Path(cache))\n"
     )
@@ -336,7 +337,8 @@ def test_a_terminal_gets_a_bar(github: LoopbackGitHub, tmp_path: Path) -> None:
     url = f"{github.url}/ggml-org/llama.cpp/releases/download/b1/{NAME}"
     github.cut_at, github.cuts = 500_000, 1
     code = (
-        "import sys; from pathlib import Path; from llamalite.libs.download import download\n"
+        "import sys; from pathlib import Path\n"
+        "from llamalite.libs.transfer.download import download\n"
         f"download({url!r}, Path({str(tmp_path / 'x')!r}), {len(CONTENT)}, {SHA256!r})\n"
     )
     ours, theirs = pty.openpty()

@@ -14,12 +14,12 @@ from support.libllama_files import write_build
 from support.loopback_github import LoopbackGitHub, serving
 
 from llamalite.errors import DownloadError, LibraryNotFound, Offline
-from llamalite.libs import github_api
-from llamalite.libs.assets import likely_asset, parse_asset_name, read_assets
-from llamalite.libs.folder import scan_folder
-from llamalite.libs.github import GitHubFetch, api_url, github_url, github_way, published
+from llamalite.libs.files.folder import scan_folder
 from llamalite.libs.platforms import Platform
-from llamalite.libs.releases import PINNED, ReleaseTable
+from llamalite.libs.sources import github_api
+from llamalite.libs.sources.assets import likely_asset, parse_asset_name, read_assets
+from llamalite.libs.sources.github import GitHubFetch, api_url, github_url, github_way, published
+from llamalite.libs.sources.releases import PINNED, ReleaseTable
 
 LINUX = Platform("linux", "x64")
 WINDOWS = Platform("windows", "x64")

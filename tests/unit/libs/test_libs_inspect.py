@@ -13,10 +13,11 @@ from support.macho import macho_bytes, universal_bytes
 from support.pe import pe_bytes
 
 from llamalite.errors import LibraryIncompatible, LibraryNotFound
-from llamalite.libs.elf import read_elf
-from llamalite.libs.folder import read_json
-from llamalite.libs.inspect import check_loadable, scan_folder
-from llamalite.libs.machine import Machine, this_machine
+from llamalite.libs.files.elf import read_elf
+from llamalite.libs.files.folder import read_json
+from llamalite.libs.files.inspect import check_loadable, scan_folder
+from llamalite.libs.files.machine import Machine, this_machine
+from llamalite.libs.files.remedies import refusal_remedy
 from llamalite.libs.platforms import (
     ALL_PLATFORMS,
     Platform,
@@ -24,7 +25,6 @@ from llamalite.libs.platforms import (
     local_suffix,
     parse_library_name,
 )
-from llamalite.libs.remedies import refusal_remedy
 
 LINUX = Platform("linux", "x64")
 

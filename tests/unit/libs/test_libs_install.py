@@ -28,7 +28,7 @@ from llamalite.errors import (
 from llamalite.libs.find import find_library, list_installed, use_install
 from llamalite.libs.install import ensure_library, fetch_npm, install
 from llamalite.libs.platforms import current_platform
-from llamalite.libs.releases import PINNED, ReleaseTable
+from llamalite.libs.sources.releases import PINNED, ReleaseTable
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = current_platform()
@@ -203,7 +203,7 @@ def test_an_npm_that_hangs_is_ended_with_its_children(
         f"open({str(pids)!r}, 'w').write(str(child.pid)); time.sleep(60)"
     )
     fake_npm(hang)
-    monkeypatch.setattr("llamalite.libs.npm.TIME_LIMIT_S", 2.0)
+    monkeypatch.setattr("llamalite.libs.sources.npm.TIME_LIMIT_S", 2.0)
     started = time.monotonic()
     with pytest.raises(DownloadError, match="took over 2 s"):
         install(table=table, say=lambda _: None)

@@ -68,9 +68,10 @@ def program(tmp_path: Path, archive: bytes) -> Path:
     path.write_text(f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-from llamalite.libs import github, install, staging
-from llamalite.libs.assets import Asset
-from llamalite.libs.releases import ReleaseTable
+from llamalite.libs.sources import github
+from llamalite.libs import install, staging
+from llamalite.libs.sources.assets import Asset
+from llamalite.libs.sources.releases import ReleaseTable
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 digest = {hashlib.sha256(archive).hexdigest()!r}

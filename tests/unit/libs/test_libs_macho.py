@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from support.macho import macho_bytes, universal_bytes, write_macho
 
 from llamalite.errors import LibraryIncompatible
-from llamalite.libs import machine as machine_module
-from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
-from llamalite.libs.machine import Machine, macos_version
-from llamalite.libs.macho import MachFile, read_macho
+from llamalite.libs.files import machine as machine_module
+from llamalite.libs.files.inspect import LibraryFiles, check_loadable, scan_folder
+from llamalite.libs.files.machine import Machine, macos_version
+from llamalite.libs.files.macho import MachFile, read_macho
 from llamalite.libs.platforms import Platform
 
 SYSTEM = ("/usr/lib/libSystem.B.dylib", "/System/Library/Frameworks/Metal.framework/Metal")

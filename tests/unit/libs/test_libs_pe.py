@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from support.pe import pe_bytes, write_pe
 
 from llamalite.errors import LibraryIncompatible
-from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
-from llamalite.libs.machine import Machine
-from llamalite.libs.pe import read_pe
+from llamalite.libs.files.inspect import LibraryFiles, check_loadable, scan_folder
+from llamalite.libs.files.machine import Machine
+from llamalite.libs.files.pe import read_pe
 from llamalite.libs.platforms import Platform
 
 RUNTIME = ("KERNEL32.dll", "MSVCP140.dll", "VCRUNTIME140.dll", "api-ms-win-crt-heap-l1-1-0.dll")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamalite.libs.processor import read_cpuinfo, read_sysctl, this_processor
+from llamalite.libs.files.processor import read_cpuinfo, read_sysctl, this_processor
 
 X86 = """\
 processor\t: 0

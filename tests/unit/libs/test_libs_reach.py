@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from support.unreachable_hosts import UNREACHABLE, closed_port, silent, swallowing
 
-from llamalite.libs import reach
-from llamalite.libs.reach import forget_answers, unreachable_reason
+from llamalite.libs.transfer import reach
+from llamalite.libs.transfer.reach import forget_answers, unreachable_reason
 
 
 @contextmanager

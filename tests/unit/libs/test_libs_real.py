@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from llamalite.errors import DownloadError, LibraryIncompatible, LibraryNotFound
-from llamalite.libs.elf import read_elf
+from llamalite.libs.files.elf import read_elf
+from llamalite.libs.files.inspect import LibraryFiles, check_loadable, scan_folder
+from llamalite.libs.files.machine import Machine, this_machine
 from llamalite.libs.find import find_library
-from llamalite.libs.inspect import LibraryFiles, check_loadable, scan_folder
 from llamalite.libs.install import ensure_library, fetch_npm, install
-from llamalite.libs.machine import Machine, this_machine
-from llamalite.libs.npm import npm_problem
-from llamalite.libs.pip import pip_problem
 from llamalite.libs.platforms import Platform
-from llamalite.libs.reach import unreachable_reason
-from llamalite.libs.releases import PINNED
+from llamalite.libs.sources.npm import npm_problem
+from llamalite.libs.sources.pip import pip_problem
+from llamalite.libs.sources.releases import PINNED
+from llamalite.libs.transfer.reach import unreachable_reason
 
 HERE = this_machine()
 

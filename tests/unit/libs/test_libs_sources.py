@@ -20,16 +20,16 @@ from llamalite.errors import (
     LibraryNotFound,
     Offline,
 )
-from llamalite.libs import pip, pypi
 from llamalite.libs.find import find_library, list_installed
 from llamalite.libs.install import ensure_library, install
-from llamalite.libs.local import release_in_name
-from llamalite.libs.npm import NpmFetch
-from llamalite.libs.pip import Installer
 from llamalite.libs.platforms import ALL_PLATFORMS, Platform, current_platform
-from llamalite.libs.pypi import WHEELS, WheelFetch, WheelPin
-from llamalite.libs.releases import PINNED
-from llamalite.libs.sources import plan
+from llamalite.libs.sources import pip, pypi
+from llamalite.libs.sources.local import release_in_name
+from llamalite.libs.sources.npm import NpmFetch
+from llamalite.libs.sources.pip import Installer
+from llamalite.libs.sources.plan import plan
+from llamalite.libs.sources.pypi import WHEELS, WheelFetch, WheelPin
+from llamalite.libs.sources.releases import PINNED
 
 HERE = current_platform()
 LINUX = Platform("linux", "x64")
@@ -346,7 +346,7 @@ def test_a_backend_asked_for_is_found_among_installs(tmp_path: Path) -> None:
 
 
 def test_npm_settings_choose_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llamalite.libs.npm import _proxy
+    from llamalite.libs.sources.npm import _proxy
 
     config: dict[str, object] = {"https-proxy": "http://p:1", "noproxy": ["corp.example", ".in"]}
     assert _proxy(config, "https://registry.example/") == "http://p:1"

@@ -25,9 +25,9 @@ from support.archives import (
 from support.libllama_files import add_file, add_link, npm_archive, official_archive, write_build
 
 from llamalite.errors import DownloadError
-from llamalite.libs.folder import scan_folder
-from llamalite.libs.pip import download_wheel, extract_member
-from llamalite.libs.unpack import unpack_libraries
+from llamalite.libs.files.folder import scan_folder
+from llamalite.libs.sources.pip import download_wheel, extract_member
+from llamalite.libs.transfer.unpack import unpack_libraries
 
 
 @pytest.fixture

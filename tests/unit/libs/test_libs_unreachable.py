@@ -19,10 +19,11 @@ from support.unreachable_hosts import UNREACHABLE
 from support.wheels import make_wheel
 
 from llamalite.errors import DownloadError
-from llamalite.libs import pypi, reach
 from llamalite.libs.install import install
 from llamalite.libs.platforms import current_platform
-from llamalite.libs.releases import ReleaseTable
+from llamalite.libs.sources import pypi
+from llamalite.libs.sources.releases import ReleaseTable
+from llamalite.libs.transfer import reach
 
 HERE = current_platform()
 FILE = "llama-b11146-bin-test.tar.gz"

@@ -9,7 +9,7 @@ import pytest
 from models_loopback_hub import LoopbackHub
 from models_tiny_wheel import CONTENT, FILE, MEMBER, REPO, make_wheel
 
-from llamalite.libs.reach import forget_answers
+from llamalite.libs.transfer.reach import forget_answers
 from llamalite.models import catalog
 
 

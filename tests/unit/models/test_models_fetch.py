@@ -15,7 +15,7 @@ from models_loopback_hub import LoopbackHub
 from models_tiny_wheel import CONTENT, FILE, REPO, make_wheel
 
 from llamalite.errors import ChecksumMismatch, DownloadError, Offline
-from llamalite.libs.pip import Installer
+from llamalite.libs.sources.pip import Installer
 from llamalite.models import catalog
 from llamalite.models.catalog import CatalogEntry
 from llamalite.models.resolve import resolve_model
@@ -238,7 +238,7 @@ def test_an_interrupted_installer_is_ended_and_leaves_nothing(
         f"pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(60)"
     )
     sleeper = Installer((sys.executable, "-c", program), unpacks=False)
-    monkeypatch.setattr("llamalite.libs.pip.find_installer", lambda: sleeper)
+    monkeypatch.setattr("llamalite.libs.sources.pip.find_installer", lambda: sleeper)
 
     def interrupt() -> None:
         while not started.exists() or not started.read_text():

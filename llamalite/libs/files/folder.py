@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible, LibraryNotFound
-from llamalite.libs.binaries import recognise
-from llamalite.libs.bounded import open_regular
+from llamalite.libs.files.binaries import recognise
+from llamalite.libs.files.bounded import open_regular
+from llamalite.libs.files.remedies import TOGETHER
 from llamalite.libs.platforms import LibraryName, local_suffix, parse_library_name
-from llamalite.libs.remedies import TOGETHER
 
 RECORD_NAME = "install.json"
 """Record of an installed folder; written last, so that it marks a complete install."""

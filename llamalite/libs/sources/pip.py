@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import DownloadError
-from llamalite.libs.index import IndexState, index_state
+from llamalite.libs.sources.index import IndexState, index_state
 
 TIME_LIMIT_S = 1800.0
 """Longest time an installer may take for one wheel."""

@@ -20,13 +20,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from llamalite.errors import ChecksumMismatch, DownloadError, LibraryError, LibraryNotFound
-from llamalite.libs.download import Say
-from llamalite.libs.folder import scan_folder
-from llamalite.libs.local import copy_libraries
-from llamalite.libs.machine import glibc_version
-from llamalite.libs.pip import WheelPlatform, download_wheel, pip_problem
+from llamalite.libs.files.folder import scan_folder
+from llamalite.libs.files.machine import glibc_version
 from llamalite.libs.platforms import Platform, current_platform
-from llamalite.libs.unpack import unpack_libraries
+from llamalite.libs.sources.local import copy_libraries
+from llamalite.libs.sources.pip import WheelPlatform, download_wheel, pip_problem
+from llamalite.libs.transfer.download import Say
+from llamalite.libs.transfer.unpack import unpack_libraries
 
 PACKAGE = "llama-cpp-py-sync"
 PREFIX = "pypi:"

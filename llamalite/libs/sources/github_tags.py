@@ -8,7 +8,7 @@ functions.
 from __future__ import annotations
 
 from llamalite.errors import DownloadError, LibraryNotFound
-from llamalite.libs.github_api import (
+from llamalite.libs.sources.github_api import (
     BUILD_TAG,
     LATEST,
     NOTE_FILE,
@@ -20,8 +20,8 @@ from llamalite.libs.github_api import (
     github_url,
     release_url,
 )
-from llamalite.libs.progress import Say
-from llamalite.libs.releases import ReleaseTable
+from llamalite.libs.sources.releases import ReleaseTable
+from llamalite.libs.transfer.progress import Say
 
 _MAX_NOTE_BYTES = 256
 
@@ -93,7 +93,7 @@ def build_of(name: str, deadline: Deadline) -> str | None:
     Raises:
         DownloadError: the note can't be fetched, or names no build.
     """
-    from llamalite.libs.web import Refused, one_line, read_small
+    from llamalite.libs.transfer.web import Refused, one_line, read_small
 
     url = release_url(name, NOTE_FILE)
     try:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible
-from llamalite.libs.bounded import open_regular
-from llamalite.libs.elf import elf_machine
-from llamalite.libs.macho import macho_machines
-from llamalite.libs.pe import pe_machine
+from llamalite.libs.files.bounded import open_regular
+from llamalite.libs.files.elf import elf_machine
+from llamalite.libs.files.macho import macho_machines
+from llamalite.libs.files.pe import pe_machine
 from llamalite.libs.platforms import System
 
 _HEAD_BYTES = 4096

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import DownloadError, LibraryNotFound, Offline
-from llamalite.libs.assets import FAMILIES, Asset, family, find_asset, likely_asset
-from llamalite.libs.download import Say, download, say_on_stderr
-from llamalite.libs.github_api import (
+from llamalite.libs.platforms import Platform
+from llamalite.libs.sources.assets import FAMILIES, Asset, family, find_asset, likely_asset
+from llamalite.libs.sources.github_api import (
     GITHUB,
     LATEST,
     REPOSITORY,
@@ -27,11 +27,11 @@ from llamalite.libs.github_api import (
     github_url,
     release_url,
 )
-from llamalite.libs.github_tags import build_of, find_release, known_tag
-from llamalite.libs.platforms import Platform
-from llamalite.libs.reach import unreachable_reason
-from llamalite.libs.releases import ReleaseTable
-from llamalite.libs.unpack import unpack_libraries
+from llamalite.libs.sources.github_tags import build_of, find_release, known_tag
+from llamalite.libs.sources.releases import ReleaseTable
+from llamalite.libs.transfer.download import Say, download, say_on_stderr
+from llamalite.libs.transfer.reach import unreachable_reason
+from llamalite.libs.transfer.unpack import unpack_libraries
 
 __all__ = [
     "GitHubFetch",

@@ -21,8 +21,8 @@ from functools import cached_property
 from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible
-from llamalite.libs.elf import ElfFile, read_elf
-from llamalite.libs.macho import read_macho
+from llamalite.libs.files.elf import ElfFile, read_elf
+from llamalite.libs.files.macho import read_macho
 from llamalite.libs.platforms import Platform, current_platform
 
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from llamalite.libs.reach import unreachable_reason
+from llamalite.libs.transfer.reach import unreachable_reason
 
 SETTINGS_LIMIT_S = 6.0
 """Longest time pip may take to say what it is set to."""

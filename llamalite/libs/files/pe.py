@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamalite.libs.bounded import BinaryFile, Malformed, parse
+from llamalite.libs.files.bounded import BinaryFile, Malformed, parse
 
 MACHINES = {0x8664: "x64", 0xAA64: "arm64", 0xA641: "arm64", 0x14C: "x86 (32-bit)"}
 

@@ -15,14 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from llamalite.errors import LibraryIncompatible
-from llamalite.libs.binaries import recognise
-from llamalite.libs.elf import ElfFile, read_elf
-from llamalite.libs.folder import LibraryFiles, scan_folder
-from llamalite.libs.machine import Machine, is_part_of_macos, this_machine
-from llamalite.libs.macho import MachImage, read_macho
-from llamalite.libs.pe import read_pe
+from llamalite.libs.files.binaries import recognise
+from llamalite.libs.files.elf import ElfFile, read_elf
+from llamalite.libs.files.folder import LibraryFiles, scan_folder
+from llamalite.libs.files.machine import Machine, is_part_of_macos, this_machine
+from llamalite.libs.files.macho import MachImage, read_macho
+from llamalite.libs.files.pe import read_pe
+from llamalite.libs.files.remedies import ANOTHER_BUILD, TOGETHER, where_from
 from llamalite.libs.platforms import parse_library_name
-from llamalite.libs.remedies import ANOTHER_BUILD, TOGETHER, where_from
 
 __all__ = ["LibraryFiles", "check_loadable", "scan_folder"]
 

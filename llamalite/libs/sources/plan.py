@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from llamalite.errors import DownloadError, LibraryNotFound
-from llamalite.libs import npm, pypi
-from llamalite.libs.download import Say
-from llamalite.libs.github import github_way
-from llamalite.libs.local import local_way
 from llamalite.libs.platforms import Platform
-from llamalite.libs.releases import ReleaseTable
+from llamalite.libs.sources import npm, pypi
+from llamalite.libs.sources.github import github_way
+from llamalite.libs.sources.local import local_way
+from llamalite.libs.sources.releases import ReleaseTable
+from llamalite.libs.transfer.download import Say
 
 SOURCES = ("github", "npm", "pypi")
 """Names of the sources, in the order they are tried."""

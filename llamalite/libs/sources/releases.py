@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from llamalite.errors import LibraryNotFound
-from llamalite.libs.assets import FAMILIES, Asset, family, find_asset, read_assets
+from llamalite.libs.sources.assets import FAMILIES, Asset, family, find_asset, read_assets
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalite.errors import ChecksumMismatch, DownloadError
-from llamalite.libs.partial import PartialFile, partial_file
-from llamalite.libs.progress import Progress, show_progress
-from llamalite.libs.progress import Say as Say
-from llamalite.libs.progress import say_on_stderr as say_on_stderr
+from llamalite.libs.transfer.partial import PartialFile, partial_file
+from llamalite.libs.transfer.progress import Progress, show_progress
+from llamalite.libs.transfer.progress import Say as Say
+from llamalite.libs.transfer.progress import say_on_stderr as say_on_stderr
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -141,7 +141,7 @@ class _Transfer:
 
     def _answer(self, part: PartialFile) -> HTTPResponse:
         """Ask for the rest of the file, or for all of it where the rest can't be had."""
-        from llamalite.libs.web import Refused, open_url
+        from llamalite.libs.transfer.web import Refused, open_url
 
         continues = part.n_bytes and self.takes_ranges and (self.sha256 or self.etag)
         if not continues:
@@ -203,7 +203,7 @@ class _Transfer:
                 f"try again{kept}"
             ) from None
         except (OSError, HTTPException, ValueError) as error:
-            from llamalite.libs.web import short_reason
+            from llamalite.libs.transfer.web import short_reason
 
             part.append(block)
             raise _Broken(short_reason(error)) from None

@@ -19,11 +19,11 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any
 
 from llamalite.errors import DownloadError
-from llamalite.libs.assets import Asset, parse_asset_name, read_assets
+from llamalite.libs.sources.assets import Asset, parse_asset_name, read_assets
 
 if TYPE_CHECKING:
-    from llamalite.libs.progress import Say
-    from llamalite.libs.web import Refused
+    from llamalite.libs.transfer.progress import Say
+    from llamalite.libs.transfer.web import Refused
 
 GITHUB = "https://github.com"
 REPOSITORY = "ggml-org/llama.cpp"
@@ -118,7 +118,7 @@ def ask_release(name: str, deadline: Deadline, say: Say) -> Release | None:
     Raises:
         ApiSilent: the API doesn't say.
     """
-    from llamalite.libs.web import Refused, Unanswered, read_small
+    from llamalite.libs.transfer.web import Refused, Unanswered, read_small
 
     url = f"{api_url()}/repos/{REPOSITORY}/releases/"
     url += LATEST if name == LATEST else f"tags/{name}"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llamalite.errors import DownloadError, LibraryError, LibraryNotFound
-from llamalite.libs.download import Say
-from llamalite.libs.folder import scan_folder
-from llamalite.libs.unpack import is_kept, unpack_libraries
+from llamalite.libs.files.folder import scan_folder
+from llamalite.libs.transfer.download import Say
+from llamalite.libs.transfer.unpack import is_kept, unpack_libraries
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip", ".whl")
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from llamalite.errors import DownloadError, LibraryNotFound
-from llamalite.libs.assets import FAMILIES
-from llamalite.libs.download import say_on_stderr
-from llamalite.libs.github import published
 from llamalite.libs.platforms import ALL_PLATFORMS, Platform
-from llamalite.libs.pypi import WheelFetch
-from llamalite.libs.releases import PINNED, ReleaseTable
-from llamalite.libs.sources import SOURCES, Way, configured_sources, plan
+from llamalite.libs.sources.assets import FAMILIES
+from llamalite.libs.sources.github import published
+from llamalite.libs.sources.plan import SOURCES, Way, configured_sources, plan
+from llamalite.libs.sources.pypi import WheelFetch
+from llamalite.libs.sources.releases import PINNED, ReleaseTable
+from llamalite.libs.transfer.download import say_on_stderr
 
 
 @dataclass(frozen=True)

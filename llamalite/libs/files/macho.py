@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamalite.libs.bounded import BinaryFile, Malformed, parse
+from llamalite.libs.files.bounded import BinaryFile, Malformed, parse
 
 _MAGIC_64, _MAGIC_32 = b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe"
 _UNIVERSAL, _UNIVERSAL_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"

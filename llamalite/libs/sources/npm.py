@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 
 from llamalite.errors import DownloadError, LibraryNotFound
 from llamalite.libs.platforms import Platform
-from llamalite.libs.reach import unreachable_reason
-from llamalite.libs.releases import ReleaseTable
-from llamalite.libs.unpack import unpack_libraries
+from llamalite.libs.sources.releases import ReleaseTable
+from llamalite.libs.transfer.reach import unreachable_reason
+from llamalite.libs.transfer.unpack import unpack_libraries
 
 TIME_LIMIT_S = 900.0
 """Longest time npm may take for one package."""

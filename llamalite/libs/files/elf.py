@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamalite.libs.bounded import BinaryFile, Malformed, parse
+from llamalite.libs.files.bounded import BinaryFile, Malformed, parse
 
 MACHINES = {
     62: "x64",
