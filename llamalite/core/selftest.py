@@ -5,7 +5,8 @@ reads knows how far it got. Doesn't know what follows from it; `trial` does. Imp
 `llamalite.libs` and `llamalite.errors`.
 
 Reads one JSON object from stdin: `library` (path of libllama), `use_extra_bufts`, `cpu_variant`,
-`models` (paths).
+`models` (paths; the
+first is the generated one, which has to work).
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ import ctypes
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from llamalite.core.child import leave_no_dump
-from llamalite.core.probe_model import write_probe_model
 from llamalite.errors import LlamaliteError
 from llamalite.ffi.library import Library, open_library
 from llamalite.ffi.variants import Remedies, variant_files
@@ -60,11 +59,8 @@ def _test(request: dict[str, Any]) -> None:
         _say(refused="this build has no use_extra_bufts", kind="SymbolMissing")
         return
     devices = library.devices()
-    models = [Path(path) for path in request["models"]]
-    with tempfile.TemporaryDirectory(prefix="llamalite-") as folder:
-        probe = Path(folder) / "selftest.gguf"
-        write_probe_model(probe)
-        tokens_s = _decode(library, probe)
+    probe, *models = [Path(path) for path in request["models"]]
+    tokens_s = _decode(library, probe)
     for path in models:
         with contextlib.suppress(LlamaliteError):  # the model's fault: it is told when it is used
             tokens_s = _decode(library, path)

@@ -7,8 +7,10 @@ where a library comes from. Imports `llamalite.libs`, `ffi`, `llamalite.config`,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,9 +19,10 @@ from typing import Any
 
 from llamalite import errors
 from llamalite.core.child import Child, python
+from llamalite.core.probe_model import write_probe_model
 from llamalite.core.verdicts import recall, remember
-from llamalite.errors import LibraryError, LibraryIncompatible
-from llamalite.ffi.variants import NO_REMEDIES, Remedies
+from llamalite.errors import GGUFError, LibraryError, LibraryIncompatible
+from llamalite.ffi.variants import NO_REMEDIES, Remedies, variant_files
 from llamalite.libs.files.folder import LibraryFiles
 from llamalite.libs.files.inspect import check_loadable
 
@@ -74,7 +77,12 @@ def known_trial(files: LibraryFiles) -> Trial | None:
     """Return what is remembered of this very library on this very machine, or None."""
     try:
         found = recall(files)
-        return _trial(found, Remedies(**found["remedies"]), found["notice"]) if found else None
+        if found is None:
+            return None
+        remedies = Remedies(**found["remedies"])
+        if remedies.cpu_variant not in {None, *variant_files(files)}:
+            return None
+        return _trial(found, remedies, found["notice"])
     except (KeyError, TypeError):
         return None  # from another version of llamalite
 
@@ -90,12 +98,31 @@ def try_library(files: LibraryFiles, *, model: Path | None = None) -> Trial:
         LibraryError: the library can't be loaded here, hangs, or dies whatever is left out.
     """
     check_loadable(files)
-    models = [model] if model and model.is_file() and _is_small(model) else []
-    first = _attempt(files, NO_REMEDIES, models)
-    if first.report is not None:
-        return _passed(files, first, NO_REMEDIES, "")
-    first.raise_if_final(files)
-    return _with_remedies(files, first, models)
+    # Made here and not by the child, which may die before it could remove it.
+    with _probe_model(files) as probe:
+        models = [probe, *([model] if model and model.is_file() and _is_small(model) else [])]
+        first = _attempt(files, NO_REMEDIES, models)
+        if first.report is not None:
+            return _passed(files, first, NO_REMEDIES, "")
+        first.raise_if_final(files)
+        return _with_remedies(files, first, models)
+
+
+@contextlib.contextmanager
+def _probe_model(files: LibraryFiles) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="llamalite-"))
+            path = Path(folder) / "selftest.gguf"
+            write_probe_model(path)
+        except (OSError, GGUFError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise LibraryError(
+                f"{files.llama} can't be tested on this machine, because no test model can be "
+                f"written ({reason}): point TMPDIR at a folder with 6 MB of "
+                f"room, or set LLAMALITE_SELFTEST=0 to go without the test"
+            ) from None
+        yield path
 
 
 def _with_remedies(files: LibraryFiles, first: _Attempt, models: list[Path]) -> Trial:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -217,11 +218,32 @@ def test_a_damaged_memory_costs_a_test_and_nothing_else(library: Library, tmp_pa
         kept.write_text(content)
         assert known_trial(library.files) is None
     (key,) = record["trials"]
-    for broken in (None, [], {}, {"remedies": {"nonsense": 1}, "notice": ""}):
+    for broken in (
+        None,
+        [],
+        {},
+        {"remedies": {"nonsense": 1}, "notice": ""},
+        {**record["trials"][key], "remedies": {"cpu_variant": "z80"}},
+    ):
         kept.write_text(json.dumps({"format": 1, "trials": {key: broken}}))
         assert known_trial(library.files) is None
     try_library(library.files)
     assert known_trial(library.files) is not None
+
+
+def test_nothing_is_left_of_the_test_however_it_ends(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    name = library.files.llama.name
+    folder = broken_copy(library, tmp_path / "lib", name, "llama_model_load_from_file")
+    with pytest.raises(LibraryIncompatible, match="while loading"):
+        try_library(scan_folder(folder))
+    assert not list((tmp_path / "temporary").iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(LibraryError, match="point TMPDIR at a folder"):
+        try_library(library.files)
 
 
 def test_without_a_python_for_the_child_it_says_so(
