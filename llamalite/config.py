@@ -165,13 +165,46 @@ def _check_number(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> 
 
 
 def home() -> Path:
-    """Return the data folder: `LLAMALITE_HOME`, else platformdirs' user data folder."""
+    """Return the data folder: `LLAMALITE_HOME`, else platformdirs' user data folder.
+
+    Raises:
+        InvalidParameter: it lies in a home folder that the system doesn't know.
+    """
     value = os.environ.get("LLAMALITE_HOME")
     if value:
-        return Path(os.path.expanduser(value))
+        return user_path(value, "LLAMALITE_HOME")
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("llamalite", appauthor=False))
+    try:
+        folder = Path(platformdirs.user_data_dir("llamalite", appauthor=False))
+    except (RuntimeError, OSError):
+        folder = Path("~")
+    # NOTE: a user without HOME and passwd entry would get a folder named "~" wherever this runs.
+    if folder.parts[:1] == ("~",):
+        raise InvalidParameter(
+            "this user has no home folder to keep data in: set LLAMALITE_HOME to a folder",
+            param="LLAMALITE_HOME",
+        )
+    return folder
+
+
+def user_path(text: str, name: str) -> Path:
+    """Return a path with a leading `~` or `~USER` replaced; not checked for existence.
+
+    Args:
+        text: the path.
+        name: of the option or variable it came from, for the error.
+
+    Raises:
+        InvalidParameter: the system doesn't know that user's home folder.
+    """
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise InvalidParameter(
+            f"{name}: there is no home folder for {text}: give the whole path (or ./{text})",
+            param=name,
+        )
+    return Path(path)
 
 
 def library_override() -> Path | None:

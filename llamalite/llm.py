@@ -105,7 +105,7 @@ class LLM:
             check_runnable(reader)
             self._chosen = choose_template(reader.summary.chat_templates, chat_template)
         self._template: ChatTemplate | None = None
-        self.library: Library = ready_library(self.model_path, say)
+        self.library: Library = ready_library(say)
         self._model = Model(
             self.library,
             self.model_path,

@@ -3,9 +3,11 @@
 Usage:
   llamalite doctor [--json] [--quiet]
 
-Looks at Python, the system, every libllama, the one in use (a child process loads it and decodes
-some tokens), devices and drivers, folders, models, and the sources libllama can be fetched from.
-Exit code 1 if no model could be run; then stderr says why.
+Looks at Python, the system, every libllama, devices and drivers, folders and models. Tests the
+libllama in use anew: a child process loads it and decodes some tokens; if it works, how it does
+replaces what was remembered. Contacts the sources libllama can be fetched from, unless
+LLAMALITE_OFFLINE is set, and fetches nothing.
+Exit code 1 if no model could be run; then stderr says why, unless stdout, at the same place, does.
 
 Options:
   --json        print JSON, as doctor/report.schema.json in the package describes it
@@ -17,6 +19,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,24 +41,33 @@ def main(argv: list[str]) -> int:
     if options is None:
         return 0
     logging.getLogger("llamalite").setLevel(logging.ERROR)  # the report says it all
-    report = diagnose()
+    is_quiet, is_json = options.flag("--quiet"), options.flag("--json")
+    report = diagnose(None if is_quiet or not terminal.is_terminal() else terminal.say)
     fatal = [problem for problem in report.problems if problem.is_fatal]
-    if fatal:
+    if fatal and (is_json or not _are_one_place()):
         terminal.complain(f"{fatal[0].what}: {fatal[0].suggestion}")
-    if options.flag("--json"):
+    if is_json:
         terminal.write(json.dumps(report.to_dict(), ensure_ascii=False) + "\n")
-    else:
-        if not options.flag("--quiet"):
-            for name, fact in _facts(report):
-                terminal.write(f"{name:<{_COLUMN}} {terminal.one_line(fact)}\n")
-        _write_problems(report)
+        return 0 if report.can_run else 1
+    blocks = [_block(problem) for problem in report.problems]
+    if not is_quiet:
+        facts = (f"{name:<{_COLUMN}} {terminal.one_line(fact)}\n" for name, fact in _facts(report))
+        blocks.insert(0, "".join(facts))
+    terminal.write("\n".join(blocks))
     return 0 if report.can_run else 1
 
 
-def _write_problems(report: Report) -> None:
-    for problem in report.problems:
-        terminal.write(f"\nproblem: {terminal.one_line(problem.what)}\n")
-        terminal.write(f"  → {terminal.one_line(problem.suggestion)}\n")
+def _block(problem: Problem) -> str:
+    what, suggestion = terminal.one_line(problem.what), terminal.one_line(problem.suggestion)
+    return f"problem: {what}\n  → {suggestion}\n"
+
+
+def _are_one_place() -> bool:
+    """Say whether stdout and stderr go to the same terminal, file or pipe."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -91,6 +104,8 @@ def _machine(report: Report) -> Iterator[tuple[str, str]]:
     if memory is not None:
         free, total = _size(memory.available_bytes), _size(memory.total_bytes)
         yield "memory", f"{free} free of {total}"
+    else:
+        yield "memory", "unknown"
 
 
 def _library(report: Report) -> Iterator[tuple[str, str]]:

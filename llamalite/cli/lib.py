@@ -42,25 +42,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamalite import config
 from llamalite.cli import terminal
 from llamalite.cli.options import Options, parse
-from llamalite.errors import LibraryError, LibraryNotFound
+from llamalite.errors import InvalidParameter, LibraryError, LibraryNotFound
 from llamalite.libs.find import (
     Installed,
     find_library,
     libs_folder,
     list_installed,
-    remove_install,
+    remove_installs,
 )
+from llamalite.libs.transfer.wording import printable
 
 if TYPE_CHECKING:
     from llamalite.core.trial import Trial
 
 Say = Callable[[str], None]
+_MAX_CELL = 60
 
 
 def main(argv: list[str]) -> int:
@@ -68,6 +69,7 @@ def main(argv: list[str]) -> int:
     options = parse(__doc__, "lib", argv)
     if options is None:
         return 0
+    _check_not_empty(options)
     say = terminal.be_silent if options.flag("--quiet") else terminal.say
     actions = {"install": _install, "list": _list, "use": _use, "remove": _remove, "path": _path}
     action = next(action for name, action in actions.items() if options.flag(name))
@@ -75,6 +77,16 @@ def main(argv: list[str]) -> int:
         action = _offers
     action(options, say)
     return 0
+
+
+def _check_not_empty(options: Options) -> None:
+    """Refuse an empty value, which a script's unset variable leaves: it isn't "not given"."""
+    single = ("--backend", "--release", "--platform", "--dest", "FROM")
+    values = [(name, options.text(name)) for name in single]
+    values += [(name, text) for name in ("--source", "NAME") for text in options.texts(name)]
+    for name, value in values:
+        if value is not None and not value.strip():
+            raise InvalidParameter(f"{name} is empty: give a value or leave it out", param=name)
 
 
 def _install(options: Options, say: Say) -> None:
@@ -85,9 +97,9 @@ def _install(options: Options, say: Say) -> None:
         backend=options.text("--backend"),
         release=options.text("--release"),
         platform=options.text("--platform"),
-        dest=Path(dest).expanduser() if dest else None,
+        dest=config.user_path(dest, "--dest") if dest else None,
         sources=tuple(options.texts("--source")),
-        local=Path(local).expanduser() if local else None,
+        local=config.user_path(local, "FROM") if local else None,
         allow_unverified=options.flag("--allow-unverified"),
         test=not options.flag("--no-test"),
     )
@@ -131,7 +143,7 @@ def _offers(options: Options, say: Say) -> None:
 def _list(options: Options, say: Say) -> None:
     installs = list_installed()
     try:
-        used = find_library()
+        used = find_library(say)
     except LibraryError as error:
         say(str(error))
         used = None
@@ -145,11 +157,11 @@ def _list(options: Options, say: Say) -> None:
                 (
                     "*" if mark else " ",
                     item.folder.name,
-                    item.release,
-                    item.backend,
-                    item.platform,
-                    item.source,
-                    item.verified or "not recorded how verified",
+                    _cell(item.release),
+                    _cell(item.backend),
+                    _cell(item.platform),
+                    _cell(item.source),
+                    _cell(item.verified or "not recorded how verified"),
                     str(item.folder),
                 )
                 for item, mark in zip(installs, in_use, strict=True)
@@ -177,7 +189,7 @@ def _use(options: Options, say: Say) -> None:
 
 
 def _remove(options: Options, say: Say) -> None:
-    removed = [remove_install(name) for name in options.texts("NAME")]
+    removed = remove_installs(options.texts("NAME"))
     if options.flag("--json"):
         _print_json({"removed": [str(folder) for folder in removed]})
     else:
@@ -186,7 +198,7 @@ def _remove(options: Options, say: Say) -> None:
 
 
 def _path(options: Options, say: Say) -> None:
-    used = find_library()
+    used = find_library(say)
     if used is None:
         raise LibraryNotFound(
             f"no libllama for this machine is installed under {libs_folder()}: run 'llamalite lib "
@@ -215,7 +227,13 @@ def _fields(installed: Installed) -> dict[str, Any]:
     return {**asdict(installed), "folder": str(installed.folder)}
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+def _cell(text: str) -> str:
+    """Return a record's field, which anyone may have written, at a bearable length."""
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 1] + "…"
+
+
+def _print_table(table: Sequence[tuple[str, ...]]) -> None:
+    rows = [[printable(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

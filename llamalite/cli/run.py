@@ -210,7 +210,7 @@ def load(job: Job, path: Path, say: Callable[[str], None], *, draw_progress: boo
     from llamalite.llm import LLM
 
     if draw_progress:
-        ready_library(path)  # without `say` a fetch draws its own bar
+        ready_library()  # without `say` a fetch draws its own bar
     try:
         return LLM(path, say=say, **job.settings)
     except InvalidParameter as error:

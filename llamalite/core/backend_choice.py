@@ -1,8 +1,8 @@
 """Which backend's build of libllama suits a machine, and why.
 
 Owns the order of preference and what is said about it. Doesn't know where builds come from. Opens
-no library: drivers are asked in child processes. Imports the standard library, `llamalite.errors`,
-`core.child`, `ffi.accelerators` and `llamalite.libs`.
+no library: drivers are asked in child processes. Imports the standard library, `llamalite.config`,
+`llamalite.errors`, `core.child`, `ffi.accelerators` and `llamalite.libs`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from llamalite import config
 from llamalite.core.child import Child
-from llamalite.errors import DownloadError, LibraryError, Offline
+from llamalite.errors import DownloadError, LibraryError, LlamaliteError, Offline
 from llamalite.ffi.accelerators import Accelerator, Accelerators, Driver, read_driver
 from llamalite.libs.find import Installed
 from llamalite.libs.install import install
 from llamalite.libs.platforms import Platform, current_platform
+from llamalite.libs.sources.plan import plan
 from llamalite.libs.sources.releases import PINNED
+from llamalite.libs.staging import Place
 from llamalite.libs.transfer.download import say_on_stderr
 
 AUTO = "auto"
@@ -127,7 +131,7 @@ def install_best(
     tell = say or say_on_stderr
     failures: list[LibraryError | DownloadError] = []
     for position, choice in enumerate(choices):
-        if not choice.asked:
+        if not choice.asked and _is_to_be_fetched(choice.backend, **how):
             tell(f"backend {choice.backend}: {choice.reason}")
         # A picked backend must work; one asked for may be meant for where a driver will be.
         strict = not choice.asked and choice.backend != "cpu"
@@ -146,6 +150,24 @@ def install_best(
                     f"'llamalite lib install --backend={choice.backend}'"
                 )
     raise next((error for error in failures if isinstance(error, Offline)), failures[-1])
+
+
+def _is_to_be_fetched(
+    backend: str,
+    platform: Platform | None = None,
+    dest: Path | None = None,
+    release: str | None = None,
+    sources: Sequence[str] | None = None,
+    **_: Any,
+) -> bool:
+    """Say whether `install`, called with the like, would get as far as fetching something."""
+    try:
+        platform = platform or current_platform()
+        ways = plan(PINNED, release, platform, backend, sources)
+        place = Place(dest.absolute() if dest is not None else None, platform)
+        return not config.is_offline() and not any(place.present(way) for way in ways)
+    except (LlamaliteError, OSError):
+        return False  # it will say so itself
 
 
 def find_accelerators(limit_s: float = _DRIVER_LIMIT_S) -> Accelerators:
@@ -178,7 +200,8 @@ def _answer(name: str, child: Child | None, deadline: float) -> Driver:
                     return read_driver(line)
         except TimeoutError:
             return Driver(problem=f"{name} does not answer")
-        return Driver(problem=f"{name} died when it was asked ({child.ending()})")
+        how = "; ".join(filter(None, [child.ending(), child.complaint()]))
+        return Driver(problem=f"the process that asked {name} ended without an answer ({how})")
 
 
 def _is_here(platform: Platform) -> bool:

@@ -6,7 +6,9 @@ Imports the standard library and `llamalite.libs`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import os
 import queue
 import signal
@@ -15,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llamalite.libs.sources.pip import interpreter
@@ -34,17 +36,26 @@ _WINDOWS_CODES = {
     0xC0000409: "it aborted",
     0xC00000FD: "stack overflow",
 }
-_WINDOWS_EXCEPTION = 0xC0000000
+
+# `-m` would put the current folder first on the path, and a json.py in it would be run.
+_BOOT = (
+    "import sys; sys.path[:] = sys.path[1:] if sys.path[:1] == [''] else sys.path; "
+    "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+_MARK = "LLAMALITE_CHILD"
+_PAUSE_S = 0.1
+_LAST_LOOKS = 10
 _LAST_WAIT_S = 3.0
+_PR_SET_PDEATHSIG = 1
 
 
 def python() -> str | None:
     """Return the interpreter for child processes: `LLAMALITE_PYTHON`, else this environment's."""
-    return os.environ.get("LLAMALITE_PYTHON") or interpreter()
+    return os.environ.get("LLAMALITE_PYTHON", "").strip() or interpreter()
 
 
 class Child:
-    """A running `python -m MODULE`, given one text and read line by line.
+    """A running module, given one text and read line by line.
 
     Args:
         module: full name of the module.
@@ -58,22 +69,36 @@ class Child:
         program = python()
         if program is None:
             raise FileNotFoundError("there is no Python program to start: set LLAMALITE_PYTHON")
+        if os.environ.get(_MARK):
+            raise PermissionError("a child process of llamalite starts no other")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
         try:
             self._process = subprocess.Popen(
-                [program, "-m", module],
+                [program, "-c", _BOOT, module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 env=_environment(),
                 creationflags=flags,
+                start_new_session=True,  # so that what it starts can be ended with it
             )
         except BaseException:
             self._errors.close()
             raise
+        self._owner = os.getpid()
+        _alive.add(self)
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, name="llamalite-child", daemon=True).start()
+        try:
+            threading.Thread(target=self._read, name="llamalite-child", daemon=True).start()
+            self._ask(request)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, RuntimeError):
+                raise OSError(str(error)) from None  # no room for a thread
+            raise
+
+    def _ask(self, request: str) -> None:
         with contextlib.suppress(OSError):  # it may be gone already
             assert self._process.stdin is not None
             self._process.stdin.write(request.encode())
@@ -86,25 +111,36 @@ class Child:
                 self._lines.put(line.decode("utf-8", "replace"))
         self._lines.put(None)
 
-    def lines(self, silence_s: float) -> Iterator[str]:
-        """Give its lines until it ends.
+    def lines(self, silence_s: float, counts: Callable[[str], bool] = bool) -> Iterator[str]:
+        """Give its lines until it ends, whoever else may still hold its pipe.
+
+        Args:
+            silence_s: longest wait for a line that counts.
+            counts: says of a line whether it is a sign of life.
 
         Raises:
-            TimeoutError: it neither wrote a line nor ended for that many seconds.
+            TimeoutError: it neither wrote such a line nor ended for that many seconds.
         """
         deadline = time.monotonic() + silence_s
-        while True:
+        n_quiet = 0  # looks in a row at an ended process that brought no line
+        while n_quiet < _LAST_LOOKS:
+            n_quiet = n_quiet + 1 if self._process.poll() is not None else 0
             try:
-                line = self._lines.get(timeout=max(deadline - time.monotonic(), 0.0))
+                line = self._lines.get(timeout=_PAUSE_S)
             except queue.Empty:
-                raise TimeoutError(f"no word in {silence_s:g} s") from None
+                line = ""
             if line is None:
                 return
-            deadline = time.monotonic() + silence_s
-            yield line
+            if line and counts(line):
+                deadline = time.monotonic() + silence_s
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no word in {silence_s:g} s")
+            if line:
+                n_quiet = 0
+                yield line
 
     def ending(self) -> str:
-        """Say what killed it, once its lines have ended; "" where it ended by itself."""
+        """Say what ended it, once its lines have ended."""
         code = self._process.wait()
         if code < 0:
             try:
@@ -113,9 +149,9 @@ class Child:
                 return f"signal {-code}"
             return f"{name}: {_SIGNALS[name]}" if name in _SIGNALS else name
         code &= 0xFFFFFFFF
-        if code < _WINDOWS_EXCEPTION:
-            return ""
-        return f"{code:#x}: {_WINDOWS_CODES[code]}" if code in _WINDOWS_CODES else f"{code:#x}"
+        if code in _WINDOWS_CODES:
+            return f"{code:#x}: {_WINDOWS_CODES[code]}"
+        return f"it ended with exit code {code}"
 
     def complaint(self) -> str:
         """Return the last line it wrote to stderr, shortened; may be empty."""
@@ -126,12 +162,31 @@ class Child:
         return said[-1][:200] if said else ""
 
     def close(self) -> None:
-        """End it if it still runs; one that is stuck in a driver is left to the system."""
+        """End it and what it started; one that is stuck in a driver is left to the system."""
+        _alive.discard(self)
         if self._process.poll() is None:
-            self._process.kill()
+            self._kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WAIT_S)
         self._errors.close()
+
+    def _kill(self) -> None:
+        if sys.platform == "win32":
+            self._process.kill()
+            return
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+_alive: set[Child] = set()
+
+
+@atexit.register
+def close_children() -> None:
+    """End every child of this process that still runs."""
+    for child in list(_alive):
+        if child._owner == os.getpid():  # a fork of the owner has it in its list, too
+            child.close()
 
 
 def _environment() -> dict[str, str]:
@@ -144,18 +199,26 @@ def _environment() -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONIOENCODING": "utf-8",
+        _MARK: "1",
         "GGML_NO_BACKTRACE": "1",  # a debugger attached to a dying child would take seconds
     }
 
 
-def leave_no_dump() -> None:
-    """Keep this process's death quick and quiet: no core file, no dialog."""
-    if sys.platform == "win32":
-        import ctypes
+def be_a_child(limit_s: float) -> None:
+    """Keep this process's death quick and quiet, and see that it doesn't outlive its parent.
 
+    Args:
+        limit_s: the system ends it after that, whatever it does.
+    """
+    if sys.platform == "win32":
         ctypes.windll.kernel32.SetErrorMode(0x0001 | 0x0002)  # no dialogs for crashes
         return
     import resource
 
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(round(limit_s))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

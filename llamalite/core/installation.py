@@ -18,7 +18,7 @@ from llamalite.core.backend_choice import (
     install_best,
     requested_backend,
 )
-from llamalite.core.trial import Trial, is_wanted, try_library
+from llamalite.core.trial import GPU_KINDS, Trial, is_wanted, try_library
 from llamalite.errors import LibraryError, LibraryIncompatible
 from llamalite.libs.files.folder import LibraryFiles, scan_folder
 from llamalite.libs.find import (
@@ -34,7 +34,6 @@ from llamalite.libs.transfer.download import say_on_stderr
 
 Say = Callable[[str], None]
 _FILES_TELL = "cpu"
-_GPU_KINDS = ("GPU", "IGPU")
 _NEEDED = ("numpy", "platformdirs")  # a bare checkout has neither
 
 
@@ -83,14 +82,15 @@ def install_and_test(wish: Wish, say: Say | None = None) -> Outcome:
 
     def accept(choice: BackendChoice, installed: Installed) -> None:
         trial = trials[installed.folder] = trial_of(installed.scan(), say)
-        if trial and not any(device.kind in _GPU_KINDS for device in trial.devices):
+        if trial and not _has_gpu(trial):
             raise LibraryIncompatible(
                 f"{installed.folder} was installed for {choice.backend} and offers no GPU here"
             )
 
+    choices = _choices(wish, platform)
     installed = install_best(
         say,
-        _choices(wish, platform),
+        choices,
         accept if is_here and wish.test else None,
         release=wish.release,
         platform=platform,
@@ -111,7 +111,13 @@ def install_and_test(wish: Wish, say: Say | None = None) -> Outcome:
     if is_ours:
         use_install(installed.folder)
         installed = replace(installed, active=True)
-    return Outcome(installed, trials.get(installed.folder))
+    trial = trials.get(installed.folder)
+    if trial and choices[0].asked and choices[0].backend != _FILES_TELL and not _has_gpu(trial):
+        (say or say_on_stderr)(
+            f"backend {choices[0].backend} was asked for, but the libllama in {installed.folder} "
+            f"offers no GPU on this machine: it computes on the CPU"
+        )
+    return Outcome(installed, trial)
 
 
 def use_tested(
@@ -143,10 +149,14 @@ def trial_of(files: LibraryFiles, say: Say | None = None) -> Trial | None:
     if missing:
         tell(f"not tested: this Python lacks {' and '.join(missing)}; 'llamalite doctor' tests it")
         return None
-    trial = try_library(files)
+    trial = try_library(files, tell)
     if trial.notice:
         tell(trial.notice)
     return trial
+
+
+def _has_gpu(trial: Trial) -> bool:
+    return any(device.kind in GPU_KINDS for device in trial.devices)
 
 
 def _choices(wish: Wish, platform: Platform) -> list[BackendChoice]:

@@ -5,11 +5,12 @@ Owns the order of these steps. Imports `llamalite.libs`, `ffi`, `llamalite.error
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from llamalite import config
-from llamalite.core.trial import is_wanted, known_trial, try_library
+from llamalite.core.backend_choice import AUTO, requested_backend
+from llamalite.core.trial import GPU_KINDS, Trial, is_wanted, known_trial, try_library
 from llamalite.errors import LibraryError
 from llamalite.ffi.library import Library, open_library, opened_library
 from llamalite.ffi.variants import NO_REMEDIES, Remedies
@@ -19,22 +20,26 @@ from llamalite.libs.transfer.download import say_on_stderr
 
 Say = Callable[[str], None]
 
+_lock = threading.RLock()
 
-def ready_library(model: Path | None = None, say: Say | None = None) -> Library:
+
+def ready_library(say: Say | None = None) -> Library:
     """Return libllama, opened: fetched if there is none, tested if it is new on this machine.
 
     Args:
-        model: the model it is wanted for, which the test then tries too.
         say: takes lines for a person; None for stderr, with a bar on a terminal.
 
     Raises:
         LibraryError: none can be found, loaded or used here.
         Offline, DownloadError: one had to be fetched and can't be.
     """
-    files = find_library() or _fetch(say)
-    if opened_library(files) is not None:
-        return open_library(files)
-    return open_library(files, remedies=_remedies(files, model, say or say_on_stderr))
+    tell = say or say_on_stderr
+    with _lock:  # threads that come at once share one fetch and one test
+        found = find_library(tell)
+        files = found or _fetch(say)
+        if opened_library(files) is not None:
+            return open_library(files)
+        return open_library(files, remedies=_remedies(files, tell, is_new=found is None))
 
 
 def _fetch(say: Say | None) -> LibraryFiles:
@@ -46,18 +51,29 @@ def _fetch(say: Say | None) -> LibraryFiles:
     return outcome.installed.scan()
 
 
-def _remedies(files: LibraryFiles, model: Path | None, say: Say) -> Remedies:
-    known = known_trial(files)
-    if known is not None:
-        return known.remedies
-    if not is_wanted():
-        return NO_REMEDIES
-    override = config.library_override()
-    prefix = "LLAMALITE_LIB: " if override is not None else ""
+def _remedies(files: LibraryFiles, say: Say, *, is_new: bool) -> Remedies:
+    trial = known_trial(files)
+    if trial is None:
+        if not is_wanted():
+            return NO_REMEDIES
+        trial = _tested(files, say)
+    backend = requested_backend()
+    has_gpu = any(device.kind in GPU_KINDS for device in trial.devices)
+    if not (is_new or has_gpu or backend in (AUTO, "cpu")):  # the install has said it already
+        say(
+            f"LLAMALITE_BACKEND={backend} was asked for, but the libllama in {files.folder} offers "
+            f"no GPU on this machine: it computes on the CPU"
+        )
+    return trial.remedies
+
+
+def _tested(files: LibraryFiles, say: Say) -> Trial:
+    prefix = "LLAMALITE_LIB: " if config.library_override() is not None else ""
     try:
-        trial = try_library(files, model=model)
+        trial = try_library(files, say)
     except LibraryError as error:
-        raise type(error)(prefix + str(error)) from None
+        text = str(error)
+        raise type(error)(text if text.startswith("LLAMALITE_") else prefix + text) from None
     if trial.notice:
         say(prefix + trial.notice)
-    return trial.remedies
+    return trial

@@ -5,13 +5,11 @@ reads knows how far it got. Doesn't know what follows from it; `trial` does. Imp
 `llamalite.libs` and `llamalite.errors`.
 
 Reads one JSON object from stdin: `library` (path of libllama), `use_extra_bufts`, `cpu_variant`,
-`models` (paths; the
-first is the generated one, which has to work).
+`model` (path), `limit_s`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -20,7 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llamalite.core.child import leave_no_dump
+from llamalite.core.attempt import OPENING, SCORING
+from llamalite.core.child import be_a_child
 from llamalite.errors import LlamaliteError
 from llamalite.ffi.library import Library, open_library
 from llamalite.ffi.variants import Remedies, variant_files
@@ -32,15 +31,17 @@ _ALL_LAYERS = 999
 
 def main() -> int:
     """Run the test that stdin asks for."""
-    leave_no_dump()
     request = json.load(sys.stdin)
+    be_a_child(request["limit_s"])
     # What native code prints must not get among our lines.
     sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
         _test(request)
     except LlamaliteError as error:
-        _say(refused=str(error), kind=type(error).__name__)
+        _say(refused=str(error).replace(request["model"], "a model"), kind=type(error).__name__)
+    except Exception as error:
+        _say(broken=f"{type(error).__name__}: {error}")
     return 0
 
 
@@ -53,17 +54,13 @@ def _test(request: dict[str, Any]) -> None:
     files = scan_folder(Path(request["library"]))
     remedies = Remedies(request["use_extra_bufts"], request["cpu_variant"])
     variants = [remedies.cpu_variant] if remedies.cpu_variant else _variants(files)
-    _say(stage="opening it")
+    _say(stage=OPENING)
     library = open_library(files, remedies=remedies)
     if not remedies.use_extra_bufts and not library.model_layout.has("use_extra_bufts"):
         _say(refused="this build has no use_extra_bufts", kind="SymbolMissing")
         return
     devices = library.devices()
-    probe, *models = [Path(path) for path in request["models"]]
-    tokens_s = _decode(library, probe)
-    for path in models:
-        with contextlib.suppress(LlamaliteError):  # the model's fault: it is told when it is used
-            tokens_s = _decode(library, path)
+    tokens_s = _decode(library, Path(request["model"]))
     _say(
         passed={
             "release": library.release,
@@ -93,10 +90,10 @@ def _variants(files: LibraryFiles) -> list[str]:
     named = variant_files(files)
     if not named:
         return []
-    _say(stage="asking its CPU variants for their scores")
     ctypes.CDLL(str(files.ggml_base))
     scores = {}
     for name, path in named.items():
+        _say(stage=f"{SCORING}{name}")
         score = getattr(ctypes.CDLL(str(path)), "ggml_backend_score", None)
         scores[name] = score() if score is not None else 1
     ranked = sorted((name for name in scores if scores[name] > 0), key=lambda name: -scores[name])
@@ -117,13 +114,13 @@ def _decode(library: Library, path: Path) -> float:
     from llamalite.core.model import Model
     from llamalite.errors import FatalDecode
 
-    _say(stage=f"loading {path.name}")
+    _say(stage="loading a model")
     layers = _ALL_LAYERS if any(device.is_gpu for device in library.devices()) else 0
     with (
         Model(library, path, n_gpu_layers=layers) as model,
         Context(model, n_ctx=128, n_batch=64, n_ubatch=64, n_threads=1, n_threads_batch=1) as ctx,
     ):
-        _say(stage=f"decoding {path.name}")
+        _say(stage="decoding")
         batch = Batch(64, model.vocab.n_tokens)
         tokens = np.arange(1, _N_PROMPT + 1, dtype=np.int32) % model.vocab.n_tokens
         batch.extend(tokens, 0, outputs="last")

@@ -1,40 +1,38 @@
 """Whether a libllama works on this machine, and with what left out: tried in a child process.
 
-Owns the order of the remedies, the time limits, what is remembered and what is said. Doesn't know
-where a library comes from. Imports `llamalite.libs`, `ffi`, `llamalite.config`,
-`llamalite.errors` and its siblings; it opens no library in this process.
+Owns the order of the remedies, what is remembered and what is said. Doesn't know where a library
+comes from. Imports `llamalite.libs`, `ffi.variants`, `llamalite.config`, `llamalite.errors` and its
+siblings; it opens no library in this process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llamalite import errors
-from llamalite.core.child import Child, python
+from llamalite import config
+from llamalite.core.attempt import OPENING, SCORING, Attempt, attempt, is_cpu_only
 from llamalite.core.probe_model import write_probe_model
-from llamalite.core.verdicts import recall, remember
+from llamalite.core.verdicts import forget, recall, remember
 from llamalite.errors import GGUFError, LibraryError, LibraryIncompatible
 from llamalite.ffi.variants import NO_REMEDIES, Remedies, variant_files
 from llamalite.libs.files.folder import LibraryFiles
 from llamalite.libs.files.inspect import check_loadable
 
-SILENCE_LIMIT_S = 15.0
-"""Longest a CPU build may take for one stage of the test."""
+Say = Callable[[str], None]
 
-GPU_SILENCE_LIMIT_S = 180.0
-"""The same for GPU builds: a driver may compile kernels for minutes on first use."""
+GPU_KINDS = frozenset({"GPU", "IGPU"})
+"""Kinds of devices that layers can be offloaded to."""
 
 _NEW_TRY_LIMIT_S = 12.0
-_MAX_MODEL_BYTES = 1 << 30
-_CPU_ONLY = ("ggml-cpu", "ggml-rpc", "ggml-blas")
+_SAID_AFTER_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -87,25 +85,36 @@ def known_trial(files: LibraryFiles) -> Trial | None:
         return None  # from another version of llamalite
 
 
-def try_library(files: LibraryFiles, *, model: Path | None = None) -> Trial:
+def try_library(files: LibraryFiles, say: Say | None = None) -> Trial:
     """Load a library in a child process and decode some tokens; remember what worked.
 
     Args:
         files: the library.
-        model: a model to try besides the generated one, if it is no larger than 1 GiB.
+        say: takes a line where the test takes long.
 
     Raises:
         LibraryError: the library can't be loaded here, hangs, or dies whatever is left out.
     """
-    check_loadable(files)
-    # Made here and not by the child, which may die before it could remove it.
-    with _probe_model(files) as probe:
-        models = [probe, *([model] if model and model.is_file() and _is_small(model) else [])]
-        first = _attempt(files, NO_REMEDIES, models)
-        if first.report is not None:
-            return _passed(files, first, NO_REMEDIES, "")
-        first.raise_if_final(files)
-        return _with_remedies(files, first, models)
+    try:
+        check_loadable(files)
+        # Made here and not by the child, which may die before it could remove it.
+        with _probe_model(files) as model, _patience_asked_for(files, say):
+            return _try(files, model)
+    except LibraryIncompatible:
+        forget(files)  # it may have worked until now
+        raise
+
+
+def _try(files: LibraryFiles, model: Path) -> Trial:
+    first = attempt(files, NO_REMEDIES, model)
+    if first.report is None:
+        _raise_if_final(first, files)
+        # Once more: the system may have ended it for reasons of its own.
+        first = attempt(files, NO_REMEDIES, model, patience=1 / 3)
+    if first.report is not None:
+        return _passed(files, first, NO_REMEDIES, "")
+    _raise_if_final(first, files)
+    return _with_remedies(files, first, model)
 
 
 @contextlib.contextmanager
@@ -119,26 +128,40 @@ def _probe_model(files: LibraryFiles) -> Iterator[Path]:
             reason = getattr(error, "strerror", None) or error
             raise LibraryError(
                 f"{files.llama} can't be tested on this machine, because no test model can be "
-                f"written ({reason}): point TMPDIR at a folder with 6 MB of "
-                f"room, or set LLAMALITE_SELFTEST=0 to go without the test"
+                f"written ({reason}): point TMPDIR at a folder with 6 MB of room, or set "
+                f"LLAMALITE_SELFTEST=0 to go without the test"
             ) from None
         yield path
 
 
-def _with_remedies(files: LibraryFiles, first: _Attempt, models: list[Path]) -> Trial:
+@contextlib.contextmanager
+def _patience_asked_for(files: LibraryFiles, say: Say | None) -> Iterator[None]:
+    """Say a line if the block takes long, as it may with a GPU."""
+    line = f"testing {files.folder} on this machine; a GPU's driver may take minutes at first"
+    timer = threading.Timer(_SAID_AFTER_S, say or (lambda _line: None), [line])
+    timer.daemon = True
+    if not is_cpu_only(files):
+        with contextlib.suppress(RuntimeError):  # no room for a thread
+            timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _with_remedies(files: LibraryFiles, first: Attempt, model: Path) -> Trial:
     started = time.monotonic()
     tried: list[Remedies] = []
-    for remedies in _remedies(first):
+    for remedies in _remedies(files, first):
         if time.monotonic() - started > _NEW_TRY_LIMIT_S:
             break
-        attempt = _attempt(files, remedies, models, patience=1 / 3)
-        if attempt.report is not None:
+        found = attempt(files, remedies, model, patience=1 / 3)
+        if found.report is not None:
             notice = (
-                f"{files.llama} fails on this machine ({first.death}) but works with {remedies}: "
-                f"that is how it is used from now on"
+                f"{files.llama} fails on this machine ({first.death}) but works with {remedies}"
             )
-            return _passed(files, attempt, remedies, notice)
-        if attempt.refusal is None:  # refused: this build has no such remedy
+            return _passed(files, found, remedies, notice)
+        if found.refusal is None:  # refused: this build has no such remedy
             tried.append(remedies)
     also = f"; none of {len(tried)} remedies helped, {tried[0]} the first" if tried else ""
     raise LibraryIncompatible(
@@ -147,19 +170,38 @@ def _with_remedies(files: LibraryFiles, first: _Attempt, models: list[Path]) -> 
     )
 
 
-def _remedies(first: _Attempt) -> Iterator[Remedies]:
+def _remedies(files: LibraryFiles, first: Attempt) -> Iterator[Remedies]:
     if first.has_opened:
         yield Remedies(use_extra_bufts=False)
-    for variant in first.variants[1:]:
+    variants = first.variants[0 if first.stage == OPENING else 1 :]
+    if first.stage.startswith(SCORING):  # it can't be told which is best: any that works will do
+        variants = [name for name in variant_files(files) if name not in first.stage]
+    for variant in variants:
         yield Remedies(cpu_variant=variant)
-    if first.has_opened and len(first.variants) > 1:
-        yield Remedies(use_extra_bufts=False, cpu_variant=first.variants[-1])
+    if first.has_opened and variants:
+        yield Remedies(use_extra_bufts=False, cpu_variant=variants[-1])
 
 
-def _passed(files: LibraryFiles, attempt: _Attempt, remedies: Remedies, notice: str) -> Trial:
-    assert attempt.report is not None
-    remember(files, {**attempt.report, "remedies": asdict(remedies), "notice": notice})
-    return _trial(attempt.report, remedies, notice)
+def _raise_if_final(found: Attempt, files: LibraryFiles) -> None:
+    """Raise LibraryError where no remedy can help."""
+    if found.refusal is not None:
+        raise found.refusal
+    if found.has_hung:
+        raise LibraryIncompatible(
+            f"{files.llama} can't be used on this machine: a test of it hung ({found.death}): "
+            f"{_elsewhere(files)}"
+        )
+
+
+def _passed(files: LibraryFiles, found: Attempt, remedies: Remedies, notice: str) -> Trial:
+    assert found.report is not None
+    problem = remember(files, {**found.report, "remedies": asdict(remedies), "notice": notice})
+    if problem is not None:
+        again = f"which can't be remembered ({problem}), so it is tested at every start"
+        notice = f"{notice}, {again}" if notice else f"{files.llama} was tested, {again}"
+    elif notice:
+        notice += ": so it is used from now on ('llamalite doctor' tests anew)"
+    return _trial(found.report, remedies, notice)
 
 
 def _trial(report: dict[str, Any], remedies: Remedies, notice: str) -> Trial:
@@ -175,117 +217,14 @@ def _trial(report: dict[str, Any], remedies: Remedies, notice: str) -> Trial:
     )
 
 
-@dataclass
-class _Attempt:
-    """One child's run.
-
-    Attributes:
-        report: what it found, if it passed.
-        refusal: the error it raised, if it did.
-        death: how and where it died or hung, for people.
-        variants: CPU variants it can use, the best first.
-    """
-
-    report: dict[str, Any] | None = None
-    refusal: LibraryError | None = None
-    death: str = ""
-    hung: bool = False
-    stage: str = "starting"
-    has_opened: bool = False
-    variants: list[str] = field(default_factory=list)
-
-    def take(self, fields: dict[str, Any]) -> None:
-        """Take in one of its lines."""
-        if "stage" in fields:
-            self.has_opened = self.has_opened or self.stage == "opening it"
-            self.stage = str(fields["stage"])
-        self.variants = fields.get("variants", self.variants)
-        self.report = fields.get("passed", self.report)
-        if "refused" in fields:
-            self._take_refusal(getattr(errors, str(fields.get("kind")), None), fields["refused"])
-
-    def _take_refusal(self, kind: Any, text: str) -> None:
-        if kind and issubclass(kind, LibraryError):
-            self.refusal = kind(text)
-        else:  # it decodes wrongly, or not at all: a remedy may help as if it had died
-            self.death = f"{text}, while {self.stage}"
-
-    def raise_if_final(self, files: LibraryFiles) -> None:
-        """Raise LibraryError where no remedy can help."""
-        if self.refusal is not None:
-            raise self.refusal
-        if self.hung:
-            raise LibraryIncompatible(
-                f"{files.llama} can't be used on this machine: a test of it hung ({self.death}): "
-                f"{_elsewhere(files)}"
-            )
-
-
-def _attempt(
-    files: LibraryFiles, remedies: Remedies, models: list[Path], patience: float = 1
-) -> _Attempt:
-    attempt = _Attempt()
-    request = {
-        "library": str(files.llama),
-        **asdict(remedies),
-        "models": [str(path.absolute()) for path in models],
-    }
-    limit = SILENCE_LIMIT_S if _is_cpu_only(files) else GPU_SILENCE_LIMIT_S
-    try:
-        child = Child("llamalite.core.selftest", json.dumps(request))
-    except OSError as error:
-        raise _untestable(files, error.strerror or str(error)) from None
-    try:
-        for line in child.lines(limit * patience):
-            fields = _fields(line)
-            if fields is not None:
-                attempt.take(fields)
-        if attempt.report is None and attempt.refusal is None and not attempt.death:
-            killer, said = child.ending(), child.complaint()
-            if not killer:
-                raise _untestable(files, said or "it said nothing")
-            attempt.death = f"{killer}, while {attempt.stage}{f'; {said}' if said else ''}"
-    except TimeoutError as error:
-        attempt.hung, attempt.death = True, f"{error} while {attempt.stage}"
-    finally:
-        child.close()
-    return attempt
-
-
 def _elsewhere(files: LibraryFiles) -> str:
-    how = "" if _is_cpu_only(files) else " --backend=cpu"
-    return (
-        f"run 'llamalite lib install{how}' for another build, or point LLAMALITE_LIB at one that "
-        f"works"
-    )
-
-
-def _untestable(files: LibraryFiles, reason: str) -> LibraryError:
-    return LibraryError(
-        f"{files.llama} can't be tested on this machine, because the child process with "
-        f"{python()} failed ({reason}): set LLAMALITE_PYTHON to a Python that has llamalite, or "
-        f"LLAMALITE_SELFTEST=0 to go without the test"
-    )
-
-
-def _fields(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    fields = value.get("llamalite") if isinstance(value, dict) else None
-    return fields if isinstance(fields, dict) else None
-
-
-def _is_small(model: Path) -> bool:
-    return model.stat().st_size <= _MAX_MODEL_BYTES
-
-
-def _is_cpu_only(files: LibraryFiles) -> bool:
-    names = [path.name.removeprefix("lib") for path in files.backends]
-    return all(name.startswith(_CPU_ONLY) for name in names)
+    if config.library_override() is not None:
+        return "point LLAMALITE_LIB at another build, or unset it to use an installed one"
+    how = "" if is_cpu_only(files) else " --backend=cpu"
+    return f"run 'llamalite lib install{how}' for another build, or 'llamalite lib use' one"
 
 
 def is_wanted() -> bool:
     """Say whether libraries are tested before use: yes, unless `LLAMALITE_SELFTEST=0`."""
-    return os.environ.get("LLAMALITE_SELFTEST", "").strip().lower() not in {"0", "off", "no"}
+    setting = os.environ.get("LLAMALITE_SELFTEST", "").strip().lower()
+    return setting not in {"0", "off", "no", "false"}

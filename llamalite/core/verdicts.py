@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ from llamalite.libs.find import libs_folder
 _FORMAT = 1
 _FILE = "trials.json"
 _MOST_KEPT = 64
+_VISIBILITY = (
+    "CUDA_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+)
 _CPU_LINES = ("vendor_id", "model name", "flags", "Features", "CPU implementer", "CPU part")
 
 
@@ -31,24 +37,36 @@ def recall(files: LibraryFiles) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def remember(files: LibraryFiles, finding: dict[str, Any]) -> None:
-    """Keep a finding; where the folder can't be written, nothing is kept."""
-    folder = libs_folder()
+def remember(files: LibraryFiles, finding: dict[str, Any]) -> str | None:
+    """Keep a finding; return why it can't be kept, or None."""
     findings = _read()
     key = _key(files)
     findings.pop(key, None)
     findings[key] = {**finding, "folder": str(files.folder)}
+    return _write(findings)
+
+
+def forget(files: LibraryFiles) -> None:
+    """Drop what was remembered, if anything was."""
+    findings = _read()
+    if findings.pop(_key(files), None) is not None:
+        _write(findings)
+
+
+def _write(findings: dict[str, Any]) -> str | None:
+    """Replace the file; return why it can't be, or None."""
+    folder = libs_folder()
     newest = dict(list(findings.items())[-_MOST_KEPT:])
-    with contextlib.suppress(OSError):
+    fresh = folder / f".trials-{os.getpid()}-{threading.get_ident()}"
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, fresh = tempfile.mkstemp(prefix=".trials-", dir=folder)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump({"format": _FORMAT, "trials": newest}, stream, indent=1)
-            os.replace(fresh, folder / _FILE)
-        except BaseException:
-            os.unlink(fresh)
-            raise
+        fresh.write_text(json.dumps({"format": _FORMAT, "trials": newest}, indent=1))
+        os.replace(fresh, folder / _FILE)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        return f"{folder / _FILE}: {error.strerror or error}"
+    return None
 
 
 def _read() -> dict[str, Any]:
@@ -71,7 +89,8 @@ def _machine() -> str:
 
     A home folder may be shared by different machines, and a disk may move to another one.
     """
-    parts = [platform.machine(), platform.system(), platform.release(), platform.processor()]
+    parts = [f"{name}={os.environ.get(name)}" for name in _VISIBILITY]
+    parts += [platform.machine(), platform.system(), platform.release(), platform.processor()]
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as stream:
         first = stream.read(1 << 16).split("\n\n", 1)[0]
         parts += [line for line in first.splitlines() if line.startswith(_CPU_LINES)]

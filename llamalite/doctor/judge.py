@@ -1,28 +1,35 @@
 """What the facts mean: problems with a suggestion for each, and notes.
 
-A pure function of the report. Imports `core.backend_choice`, `llamalite.libs` and `report`.
+A pure function of the report. Imports `core.backend_choice`, `core.trial`, `llamalite.libs`,
+`llamalite.errors`, `native` and `report`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from llamalite.core.backend_choice import AUTO, choose_backends, requested_backend
+from llamalite.core.backend_choice import AUTO, VARIABLE, choose_backends
+from llamalite.core.trial import GPU_KINDS
 from llamalite.doctor.native import MARKED, OVERRIDE
 from llamalite.doctor.report import LibraryFacts, Problem, Report
+from llamalite.errors import LlamaliteError
 from llamalite.libs.platforms import Platform
+from llamalite.libs.sources import plan
 from llamalite.libs.sources.releases import PINNED
 
 _LEAST_FREE_BYTES = 1 << 30
-_GPU_KINDS = {"GPU", "IGPU"}
+_LAYOUT = "LLAMALITE_LAYOUT"
 _INSTALL = "run 'llamalite lib install', or point LLAMALITE_LIB at a folder with libllama"
 _UNSET = "point LLAMALITE_LIB at another folder, or unset it to use an installed libllama"
 
 
 def judge(report: Report) -> Iterator[Problem | str]:
     """Give the problems and, as text, the notes that follow from a report's facts."""
-    if report.platform is not None and report.platform.name is None:
+    is_foreign = report.platform is not None and report.platform.name is None
+    if report.platform is not None and is_foreign:
         yield Problem(
             f"no libllama is published for {report.platform.system} on {report.platform.machine} "
             f"with a {report.python.bits if report.python else '?'}-bit Python",
@@ -30,34 +37,64 @@ def judge(report: Report) -> Iterator[Problem | str]:
             "LLAMALITE_LIB at it",
             is_fatal=report.chosen is None,
         )
-    elif report.chosen is None:
-        yield _without_library(report)
+    blocks = [*_settings(report), *_home(report)]
+    yield from blocks
+    if report.chosen is None and not is_foreign:
+        yield from _without_library(report, is_blocked=any(block.is_fatal for block in blocks))
     yield from _library(report)
-    yield from _home(report)
     yield from _gpu(report)
     yield from _others(report)
 
 
-def _without_library(report: Report) -> Problem | str:
-    usable = [source.name for source in report.sources if source.is_usable]
-    if usable:
-        return (
-            f"no libllama is installed yet: the first use fetches llama.cpp {PINNED.tag} "
-            f"(through {usable[0]})"
+def _settings(report: Report) -> Iterator[Problem]:
+    """Look for settings that are refused when they are needed."""
+    level = report.environment.get("LLAMALITE_LOG", "")
+    if level and not isinstance(getattr(logging, level.upper(), None), int):
+        yield Problem(
+            f"LLAMALITE_LOG is {level!r}, which is no level of the log",
+            "set it to debug, info, warning or error, or unset it",
+            is_fatal=True,
         )
-    if any(source.is_usable is None for source in report.sources):
-        return Problem(
+    is_needed = report.chosen is None  # what has to be fetched
+    backend = _requested_backend(report)
+    if backend != AUTO and report.platform is not None and report.platform.name is not None:
+        try:
+            PINNED.check_published(report.platform.name, backend)
+        except LlamaliteError as error:
+            yield Problem.of(f"{VARIABLE}: {error}", f"unset {VARIABLE}", is_fatal=is_needed)
+    for source in report.sources:
+        if source.name == plan.VARIABLE:
+            yield Problem.of(source.why_not or "", f"unset {plan.VARIABLE}", is_fatal=is_needed)
+
+
+def _requested_backend(report: Report) -> str:
+    return report.environment.get(VARIABLE, "").strip().lower() or AUTO
+
+
+def _without_library(report: Report, *, is_blocked: bool) -> Iterator[Problem | str]:
+    usable = [source.name for source in report.sources if source.is_usable]
+    if any(source.name == plan.VARIABLE for source in report.sources):
+        return
+    if usable:
+        if not is_blocked:
+            yield (
+                f"no libllama is installed yet: the first use fetches llama.cpp {PINNED.tag} "
+                f"(through {usable[0]})"
+            )
+    elif any(source.is_usable is None for source in report.sources):
+        yield Problem(
             "no libllama is installed, and network use is off, so none can be fetched",
             "point LLAMALITE_LIB at a folder with libllama, or unset LLAMALITE_OFFLINE "
             "(and HF_HUB_OFFLINE)",
             is_fatal=True,
         )
-    reasons = "; ".join(f"{source.name}: {source.why_not}" for source in report.sources)
-    return Problem(
-        f"no libllama is installed, and no source can give one ({reasons or 'none was asked'})",
-        "see to one of them, or point LLAMALITE_LIB at a folder with libllama",
-        is_fatal=True,
-    )
+    else:
+        reasons = "; ".join(f"{source.name}: {source.why_not}" for source in report.sources)
+        yield Problem(
+            f"no libllama is installed, and no source can give one ({reasons or 'none was asked'})",
+            "see to one of them, or point LLAMALITE_LIB at a folder with libllama",
+            is_fatal=True,
+        )
 
 
 def _library(report: Report) -> Iterator[Problem | str]:
@@ -67,21 +104,32 @@ def _library(report: Report) -> Iterator[Problem | str]:
     if chosen is not None and chosen.why_not is not None:
         yield Problem.of(prefix + chosen.why_not, advice, is_fatal=True)
     elif test.state == "failed":
-        said = test.said if test.said.startswith(prefix) else prefix + test.said
-        yield Problem.of(said, advice, is_fatal=True)
+        said = test.said if test.said.startswith("LLAMALITE_") else prefix + test.said
+        problem = Problem.of(said, advice, is_fatal=True)
+        if _LAYOUT in report.environment:
+            otherwise = "" if _LAYOUT in said else f"; if that doesn't help, {problem.suggestion}"
+            problem = replace(problem, suggestion=f"unset {_LAYOUT}{otherwise}")
+        elif "'/proc/" in said:
+            problem = replace(problem, suggestion="mount /proc, which isn't there")
+        yield problem
     elif test.said:
         yield f"self-test: {test.said}"
     for line in chosen.notes if chosen is not None else ():
         yield Problem.of(line, "nothing needs to be done if you don't need that part")
 
 
-def _home(report: Report) -> Iterator[Problem | str]:
+def _home(report: Report) -> Iterator[Problem]:
+    for folder in report.unreadable:
+        yield Problem(
+            f"a folder for models can't be read, so those in it aren't seen: {folder}",
+            "change its permissions, or set LLAMALITE_HOME or HF_HOME to another folder",
+        )
     home = report.home
     if home is None:
         return
-    if not home.is_writable:
+    if home.why_not is not None:
         yield Problem(
-            f"{home.folder} can't be written to, so nothing can be installed or kept there",
+            f"{home.why_not}, so nothing can be installed or kept in LLAMALITE_HOME",
             "set LLAMALITE_HOME to a folder of yours",
             is_fatal=report.chosen is None,
         )
@@ -97,9 +145,10 @@ def _gpu(report: Report) -> Iterator[Problem | str]:
     """Look for a GPU that the library in use leaves idle."""
     if report.accelerators is None or report.platform is None or report.platform.name is None:
         return
-    if report.self_test.state != "passed" or requested_backend() not in {AUTO, "cuda", "vulkan"}:
+    backend = _requested_backend(report)
+    if report.self_test.state != "passed" or backend == "cpu":
         return
-    if any(device.kind in _GPU_KINDS for device in report.self_test.devices):
+    if any(device.kind in GPU_KINDS for device in report.self_test.devices):
         return
     platform = Platform.parse(report.platform.name)
     best = choose_backends(platform, requested=AUTO, accelerators=report.accelerators)[0]
@@ -107,6 +156,12 @@ def _gpu(report: Report) -> Iterator[Problem | str]:
         yield Problem(
             f"there is a GPU ({best.reason}), and the libllama in use computes on the CPU alone",
             f"run 'llamalite lib install --backend={best.backend}'",
+        )
+    elif backend != AUTO:
+        yield Problem(
+            f"{VARIABLE} asks for {backend}, but the libllama in use offers no GPU on this machine "
+            f"and computes on the CPU",
+            f"see to the GPU's driver, or unset {VARIABLE}",
         )
 
 

@@ -38,8 +38,12 @@ def library_facts() -> tuple[LibraryFacts, ...]:
     return (*found, *(_installed_facts(item, chosen) for item in installs))
 
 
-def self_test() -> SelfTest:
-    """Test the library in use in a child process, unless tests are switched off."""
+def self_test(say: Callable[[str], None] | None = None) -> SelfTest:
+    """Test the library in use in a child process, unless tests are switched off.
+
+    Args:
+        say: takes a line where the test takes long.
+    """
     try:
         files = find_library()
         if files is None:
@@ -47,7 +51,7 @@ def self_test() -> SelfTest:
         if not is_wanted():
             check_loadable(files)
             return SelfTest("off", "LLAMALITE_SELFTEST switches it off", release=files.release)
-        trial = try_library(files)
+        trial = try_library(files, say)
     except LibraryError as error:
         return SelfTest("failed", str(error))
     return SelfTest(

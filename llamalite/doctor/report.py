@@ -41,8 +41,11 @@ class Problem:
             otherwise: the suggestion where the message has none.
             is_fatal: no model can be run because of it.
         """
-        parts = _ADVICE.split(message, maxsplit=1)
-        return cls(parts[0], parts[1] if len(parts) > 1 else otherwise, is_fatal)
+        for found in _ADVICE.finditer(message):
+            what = message[: found.start()]
+            if what.count("(") == what.count(")"):  # a remark's own advice is part of the remark
+                return cls(what, message[found.end() :], is_fatal)
+        return cls(message, otherwise, is_fatal)
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,16 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class HomeFacts:
-    """`LLAMALITE_HOME`."""
+    """`LLAMALITE_HOME`.
+
+    Attributes:
+        why_not: why it can't be used, as a sentence; None if it can.
+    """
 
     folder: str
     is_writable: bool
     free_bytes: int | None
+    why_not: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +182,7 @@ class Report:
 
     Attributes:
         can_run: whether a model can be run, perhaps after a fetch.
+        unreadable: folders that models may lie in and that can't be read, and why.
         notes: what is worth knowing and no problem.
     """
 
@@ -188,6 +197,7 @@ class Report:
     accelerators: Accelerators | None
     home: HomeFacts | None
     models: tuple[ModelFacts, ...]
+    unreadable: tuple[str, ...]
     sources: tuple[SourceFacts, ...]
     environment: Mapping[str, str]
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The machine around libllama: Python, system, processor, memory, folders, network, settings.
+"""The machine around libllama: Python, system, processor, memory, network, settings.
 
 Owns how each is found out. Each function may raise; `diagnose` guards them all. Imports
 `llamalite.libs`, `models`, `config`, `errors` and `report`.
@@ -6,25 +6,20 @@ Owns how each is found out. Each function may raise; `diagnose` guards them all.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
-import shutil
 import struct
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from pathlib import Path
+from collections.abc import Mapping
 from threading import Thread
 
 from llamalite import config
 from llamalite.doctor.report import (
     CpuFacts,
-    HomeFacts,
     MemoryFacts,
-    ModelFacts,
     PlatformFacts,
     PythonFacts,
     SourceFacts,
@@ -33,19 +28,18 @@ from llamalite.errors import LibraryError, LlamaliteError
 from llamalite.libs.files.machine import glibc_version
 from llamalite.libs.files.processor import this_processor
 from llamalite.libs.platforms import Platform, current_platform
-from llamalite.libs.sources.plan import configured_sources, plan
+from llamalite.libs.sources.plan import VARIABLE, configured_sources, plan
 from llamalite.libs.sources.releases import PINNED
-from llamalite.models.fetch import models_dir
+from llamalite.models.hub import without_login
 
 _SOURCE_LIMIT_S = 15.0
-_MOST_MODELS = 200
 _SETTINGS = re.compile(
     r"LLAMALITE_\w+|HF_\w+|HUGGING_FACE_\w+|GGML_\w+|VK_\w+|CUDA_VISIBLE_DEVICES|LD_LIBRARY_PATH"
     r"|\w+_PROXY",
     re.I,
 )
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|AUTH", re.I)
-_LOGIN = re.compile(r"(?<=//)[^/@\s]+(?=@)")
+_SECRET = re.compile(r"TOKEN|SECRET|PASS|PW|CRED|KEY|AUTH", re.I)
+_ADDRESS = re.compile(r"\w*(PROXY|ENDPOINT|UR[LI])", re.I)
 
 
 def python_facts() -> PythonFacts:
@@ -79,43 +73,25 @@ def cpu_facts() -> CpuFacts:
     import psutil
 
     processor = this_processor()
-    physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
+    physical = logical = None
+    with contextlib.suppress(Exception):  # psutil's own, and what it lets through
+        physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
     return CpuFacts(processor.model, physical, logical, processor.features)
 
 
-def memory_facts() -> MemoryFacts:
-    """Measure the machine's memory."""
+def memory_facts() -> MemoryFacts | None:
+    """Measure the machine's memory; None where psutil can't.
+
+    Raises:
+        OSError: what it reads isn't there.
+    """
     import psutil
 
-    memory = psutil.virtual_memory()
-    return MemoryFacts(memory.total, memory.available)
-
-
-def home_facts() -> HomeFacts:
-    """Look at `LLAMALITE_HOME`, or at the nearest folder above it that exists; makes nothing."""
-    folder = config.home().absolute()
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            is_writable = True
-    except OSError:
-        is_writable = False
-    return HomeFacts(str(folder), is_writable, shutil.disk_usage(nearest).free)
-
-
-def model_facts() -> tuple[ModelFacts, ...]:
-    """List the model files in `LLAMALITE_HOME` and in the Hub's cache."""
-    return tuple(
-        ModelFacts(str(path), path.stat().st_size) for path in islice(_models(), _MOST_MODELS)
-    )
-
-
-def _models() -> Iterator[Path]:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    yield from sorted(path for path in models_dir().glob("**/*.gguf") if path.is_file())
-    cached = Path(HF_HUB_CACHE).glob("models--*/snapshots/*/**/*.gguf")
-    yield from sorted(path for path in cached if path.is_file())
+        memory = psutil.virtual_memory()
+    except (psutil.Error, NotImplementedError, RuntimeError, ArithmeticError, LookupError):
+        return None
+    return MemoryFacts(memory.total, memory.available)
 
 
 def source_facts(limit_s: float = _SOURCE_LIMIT_S) -> tuple[SourceFacts, ...]:
@@ -124,7 +100,10 @@ def source_facts(limit_s: float = _SOURCE_LIMIT_S) -> tuple[SourceFacts, ...]:
     Args:
         limit_s: for all together.
     """
-    names = configured_sources()
+    try:
+        names = configured_sources()
+    except LlamaliteError as error:
+        return (SourceFacts(VARIABLE, False, str(error)),)
     if config.is_offline():
         return tuple(SourceFacts(name, None, "network use is off") for name in names)
     here = current_platform()
@@ -133,9 +112,15 @@ def source_facts(limit_s: float = _SOURCE_LIMIT_S) -> tuple[SourceFacts, ...]:
     def ask(name: str) -> None:
         answers[name] = _ask_source(name, here)
 
-    threads = [Thread(target=ask, args=(name,), daemon=True) for name in names]
-    for thread in threads:
-        thread.start()
+    threads = []
+    for name in names:
+        thread = Thread(target=ask, args=(name,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there is no room for one
+            ask(name)
+        else:
+            threads.append(thread)
     deadline = time.monotonic() + limit_s
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0.0))
@@ -164,7 +149,14 @@ def environment_facts(environment: Mapping[str, str] | None = None) -> dict[str,
     """
     found = os.environ if environment is None else environment
     return {
-        name: "(set, not shown)" if _SECRET.search(name) else _LOGIN.sub("…", value)
+        name: _shown(name, value)
         for name, value in sorted(found.items())
         if _SETTINGS.fullmatch(name) and value
     }
+
+
+def _shown(name: str, value: str) -> str:
+    if _SECRET.search(name):
+        return "(set, not shown)"
+    is_address = "://" in value or _ADDRESS.fullmatch(name)
+    return without_login(value) if is_address else value

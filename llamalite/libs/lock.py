@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOCK_NAME = ".lock"
+LOCK_NAME = ".llamalite.lock"
 
 _PAUSE_S = 0.1
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}

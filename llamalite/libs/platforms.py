@@ -14,7 +14,7 @@ import sysconfig
 from dataclasses import dataclass
 from typing import Literal
 
-from llamalite.errors import LibraryIncompatible
+from llamalite.errors import InvalidParameter, LibraryIncompatible
 
 System = Literal["linux", "macos", "windows"]
 Arch = Literal["x64", "arm64"]
@@ -44,13 +44,15 @@ class Platform:
         """Read `linux-x64` and the like.
 
         Raises:
-            LibraryIncompatible: no library is built for that.
+            InvalidParameter: no library is built for that.
         """
         for known in ALL_PLATFORMS:
             if str(known) == text:
                 return known
         names = ", ".join(map(str, ALL_PLATFORMS))
-        raise LibraryIncompatible(f"no libllama is built for {text!r}: choose one of {names}")
+        raise InvalidParameter(
+            f"no libllama is built for {text[:60]!r}: choose one of {names}", param="platform"
+        )
 
 
 ALL_PLATFORMS = (
@@ -110,7 +112,7 @@ _NAME = re.compile(
     (?:(?:\.(?P<version_before>\d+(?:\.\d+)*))?\.(?P<dylib>dylib)
       |\.(?P<so>so)(?:\.(?P<version_after>\d+(?:\.\d+)*))?
       |\.(?P<dll>dll))""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 
 

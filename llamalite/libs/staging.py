@@ -89,9 +89,10 @@ class Place:
             yield
         except OSError as error:
             remedy = "choose another --dest" if self.dest else "set LLAMALITE_HOME elsewhere"
+            place = self.dest or self.parent
             raise DownloadError(
-                f"libllama can't be installed in {self.parent}: {error.strerror or error}: make "
-                f"room or give the right to write there, or {remedy}"
+                f"libllama can't be installed in {place}: {error.strerror or error}: make room or "
+                f"give the right to write there, or {remedy}"
             ) from None
 
     @contextmanager

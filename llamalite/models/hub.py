@@ -21,6 +21,8 @@ from llamalite.errors import ChecksumMismatch, DownloadError, LlamaliteError
 from llamalite.libs.transfer.reach import unreachable_reason
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
+_QUERY = re.compile(r"[?#]")
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,29 @@ class HubFile:
 
 
 def endpoint() -> str:
-    """Return the Hub's address, without a slash at its end: `HF_ENDPOINT`, else the public one."""
+    """Return the Hub's address, without a slash at its end: `HF_ENDPOINT`, else the public one.
+
+    It may hold a password: `place` is for messages.
+    """
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def place() -> str:
+    """Return the Hub's address for people."""
+    return without_login(endpoint())
+
+
+def without_login(url: str) -> str:
+    """Return a URL, with or without its scheme, less what may be secret: login and query.
+
+    A password may hold any character, so everything before the last `@` is taken for the login.
+    """
+    found = _SCHEME.match(url)
+    scheme = found[0] if found else ""
+    login, at, host = url[len(scheme) :].rpartition("@")
+    if _QUERY.search(login):  # the @ may be a query's
+        return f"{scheme}…"
+    return scheme + ("…@" if at else "") + _QUERY.split(host, maxsplit=1)[0]
 
 
 def cached_files(repo: str) -> dict[str, Path]:
@@ -106,7 +129,7 @@ def check_reachable() -> None:
     huggingface_hub itself goes on trying for half a minute.
     """
     if reason := unreachable_reason(endpoint()):
-        raise DownloadError(f"{endpoint()} can't be reached ({reason})")
+        raise DownloadError(f"{place()} can't be reached ({_without_ours(reason)})")
 
 
 def list_files(repo: str) -> list[str]:
@@ -183,7 +206,7 @@ def _declared_sha256(wanted: HubFile) -> str | None:
     sha256 = found.etag if found.etag and _SHA256.fullmatch(found.etag) else None
     if wanted.sha256 and sha256 and sha256 != wanted.sha256:
         raise ChecksumMismatch(
-            f"{endpoint()} now holds another file as {wanted} (SHA-256 {sha256[:12]}…, "
+            f"{place()} now holds another file as {wanted} (SHA-256 {sha256[:12]}…, "
             f"expected {wanted.sha256[:12]}…)"
         )
     # Where Xet serves the file, `location` is not what is used.
@@ -191,7 +214,9 @@ def _declared_sha256(wanted: HubFile) -> str | None:
     if found.xet_file_data is None and parts.netloc not in ("", urlsplit(url).netloc):
         storage = f"{parts.scheme}://{parts.netloc}"
         if reason := unreachable_reason(storage):
-            raise DownloadError(f"{storage}, which holds {wanted}, can't be reached ({reason})")
+            raise DownloadError(
+                f"{without_login(storage)}, which holds {wanted}, can't be reached ({reason})"
+            )
     return sha256
 
 
@@ -205,7 +230,14 @@ def _hub_errors(repo: str, file: str = "") -> Iterator[None]:
     # common base and differ among its versions.
     except Exception as err:
         what = f"{repo}/{file}" if file else repo
-        raise DownloadError(f"{what} can't be had from {endpoint()}: {_reason(err)}") from err
+        reason = _without_ours(_reason(err))
+        raise DownloadError(f"{what} can't be had from {place()}: {reason}") from err
+
+
+def _without_ours(text: str) -> str:
+    """Return what others say without the login that `HF_ENDPOINT` may hold."""
+    login = _SCHEME.sub("", endpoint(), count=1).rpartition("@")[0]
+    return text.replace(login, "…") if login else text
 
 
 def _reason(err: BaseException) -> str:

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support.broken_libraries import DIE, HANG, copy_libraries, plant
+from support.broken_libraries import DIE, EXIT, HANG, copy_libraries, plant
 
 from llamalite.core import probe_model, selftest, trial
+from llamalite.core.attempt import Attempt
+from llamalite.core.child import Child
 from llamalite.core.trial import Trial, known_trial, try_library
 from llamalite.errors import FatalDecode, LibraryError, LibraryIncompatible
 from llamalite.ffi.library import Library
@@ -154,7 +156,7 @@ def test_what_hangs_is_refused_within_twenty_seconds(
     done, took_s = run(folder, stories)
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
-    assert "a test of it hung (no word in 15 s while decoding" in line
+    assert "a test of it hung (no word in 15 s while decoding)" in line
     assert took_s < 20
 
 
@@ -178,19 +180,109 @@ def test_a_library_that_computes_nonsense_gets_its_remedy(
     report = {"release": "b1", "model_layout": "M8", "context_layout": "C8", "cpu_variant": None}
     report |= {"devices": [], "tokens_s": 1.0}
 
-    def attempt(_files: object, remedies: Remedies, *_: object, **__: object) -> trial._Attempt:
+    def attempt(_files: object, remedies: Remedies, *_: object, **__: object) -> Attempt:
         seen.append(remedies)
-        found = trial._Attempt(has_opened=True)
+        found = Attempt(has_opened=True)
         if remedies.use_extra_bufts:
             found.take({"refused": "what it computes is not numbers", "kind": "FatalDecode"})
         else:
             found.take({"passed": report})
         return found
 
-    monkeypatch.setattr(trial, "_attempt", attempt)
+    monkeypatch.setattr(trial, "attempt", attempt)
     found = try_library(library.files)
     assert "fails on this machine (what it computes is not numbers" in found.notice
-    assert seen == [Remedies(), Remedies(use_extra_bufts=False)] == [Remedies(), found.remedies]
+    assert seen == [Remedies(), Remedies(), Remedies(use_extra_bufts=False)]
+    assert found.remedies == seen[-1]
+
+
+def test_a_death_that_does_not_repeat_costs_no_speed(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, deaths = trial.attempt, [Attempt(death="SIGKILL: killed, while decoding")]
+    monkeypatch.setattr(
+        trial, "attempt", lambda *a, **how: deaths.pop() if deaths else real(*a, **how)
+    )
+    found = try_library(library.files)
+    assert (found.remedies, found.notice) == (Remedies(), "")
+
+
+def test_exit_is_a_death_like_any_other(library: Library, tmp_path: Path) -> None:
+    folder = broken_copy(
+        library, tmp_path / "lib", library.files.llama.name, "llama_decode", code=EXIT
+    )
+    with pytest.raises(
+        LibraryIncompatible, match=r"failed \(it ended with exit code 7, while deco"
+    ):
+        try_library(scan_folder(folder))
+
+
+def test_a_trap_in_a_score_leaves_the_other_variants(
+    library: Library, healthy: Trial, tmp_path: Path
+) -> None:
+    if len(variant_files(library.files)) < 2:
+        pytest.skip("this build has one CPU backend only")
+    backend = cpu_backend(library.files, healthy).name
+    folder = broken_copy(library, tmp_path / "lib", backend, "ggml_backend_score")
+    found = try_library(scan_folder(folder))
+    assert found.remedies.cpu_variant not in {None, healthy.cpu_variant}
+    assert f"asking for the score of {healthy.cpu_variant}" in found.notice
+
+
+def test_files_of_the_current_folder_are_not_run(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "numpy", "struct", "queue"):
+        (tmp_path / f"{name}.py").write_text("open('was-run', 'w')\n")
+    assert try_library(library.files)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_what_cannot_be_remembered_is_said(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLAMALITE_HOME", str(tmp_path / "file"))
+    assert "so it is tested at every start" in try_library(library.files).notice
+
+
+def test_the_child_ends_with_its_parent(library: Library, tmp_path: Path) -> None:
+    folder = broken_copy(
+        library, tmp_path / "lib", library.files.llama.name, "llama_decode", code=HANG
+    )
+    code = (
+        "import sys; from pathlib import Path; from llamalite.core.trial import try_library\n"
+        "from llamalite.libs.files.folder import scan_folder\n"
+        "try_library(scan_folder(Path(sys.argv[1])))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(folder)])
+    mine = f"/proc/{parent.pid}/task/{parent.pid}/children"
+    deadline = time.monotonic() + 20
+    while not (children := Path(mine).read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)  # until it hangs
+    parent.kill()
+    parent.wait()
+    while Path(f"/proc/{children[0]}/stat").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{children[0]}/stat").exists()
+
+
+def test_a_child_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMALITE_CHILD", "1")
+    with pytest.raises(OSError, match="starts no other"):
+        Child("llamalite.core.selftest", "{}")
+
+
+def test_what_no_longer_works_is_forgotten(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_library(library.files)
+    monkeypatch.setattr(trial, "attempt", lambda *_, **__: Attempt(death="SIGILL, while decoding"))
+    with pytest.raises(LibraryIncompatible, match="a test of it failed"):
+        try_library(library.files)
+    assert known_trial(library.files) is None
 
 
 def test_a_changed_library_is_tried_again(library: Library, tmp_path: Path) -> None:
@@ -238,7 +330,7 @@ def test_nothing_is_left_of_the_test_however_it_ends(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     name = library.files.llama.name
     folder = broken_copy(library, tmp_path / "lib", name, "llama_model_load_from_file")
-    with pytest.raises(LibraryIncompatible, match="while loading"):
+    with pytest.raises(LibraryIncompatible, match="while loading a model"):
         try_library(scan_folder(folder))
     assert not list((tmp_path / "temporary").iterdir())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))

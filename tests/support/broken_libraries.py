@@ -9,6 +9,11 @@ from pathlib import Path
 from llamalite.libs.files.elf import elf_machine
 
 DIE = {"x64": b"\x0f\x0b", "arm64": bytes(4)}  # ud2, udf
+# mov edi, 7; mov eax, 231 (exit_group); syscall, and the same in AArch64
+EXIT = {
+    "x64": b"\xbf\x07\x00\x00\x00\xb8\xe7\x00\x00\x00\x0f\x05",
+    "arm64": bytes.fromhex("e0008052c80b8052010000d4"),
+}
 HANG = {"x64": b"\xeb\xfe", "arm64": b"\x00\x00\x00\x14"}  # a jump to itself
 
 

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -34,7 +35,7 @@ def swallowing() -> Iterator[str]:
         try:
             for _ in range(8):
                 client = socket.socket()
-                client.settimeout(0.2)
+                client.settimeout(0.05)
                 waiting.append(client)
                 try:
                     client.connect(server.getsockname())
@@ -72,6 +73,35 @@ def silent() -> Iterator[str]:
             thread.join(5)
             for connection in taken:
                 connection.close()
+
+
+@contextmanager
+def answering(status: int = 200, location: str = "") -> Iterator[tuple[str, list[str]]]:
+    """An HTTP server that gives one status, and the request lines it was asked with."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(self.requestline)
+            self.send_response(status)
+            if location:
+                self.send_header("Location", location)
+            self.end_headers()
+
+        do_HEAD = do_GET = do_CONNECT = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 UNREACHABLE = {"refusing": refusing, "swallowing": swallowing, "silent": silent}

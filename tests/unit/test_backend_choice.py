@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.libllama_files import write_build
 
-from llamalite.core import backend_choice
+from llamalite.core import backend_choice, installation
 from llamalite.core.backend_choice import (
     BackendChoice,
     choose_backends,
@@ -19,9 +20,17 @@ from llamalite.core.backend_choice import (
     install_best,
     requested_backend,
 )
+from llamalite.core.installation import Wish, install_and_test
+from llamalite.core.trial import Trial, TrialDevice
 from llamalite.errors import DownloadError, LibraryIncompatible, Offline
 from llamalite.ffi.accelerators import Accelerator, Accelerators, Driver, main, read_driver
+from llamalite.ffi.variants import Remedies
+from llamalite.libs.files.folder import RECORD_NAME
+from llamalite.libs.find import RECORD_FORMAT, Installed
 from llamalite.libs.platforms import Platform, current_platform
+from llamalite.libs.sources.plan import plan
+from llamalite.libs.sources.releases import PINNED
+from llamalite.libs.staging import Place
 
 LINUX, MAC = Platform("linux", "x64"), Platform("macos", "arm64")
 H100 = Driver("12.8", (Accelerator("NVIDIA H100", "discrete", 80 << 30, "9.0"),))
@@ -31,8 +40,10 @@ NO_CUDA, NO_VULKAN = Driver(problem="no NVIDIA driver"), Driver(problem="no Vulk
 
 
 @pytest.fixture(autouse=True)
-def no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LLAMALITE_BACKEND", raising=False)
+def no_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("LLAMALITE_BACKEND", "LLAMALITE_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LLAMALITE_HOME", str(tmp_path / "home"))
 
 
 def picked(cuda: Driver, vulkan: Driver, published: Any = None) -> list[str]:
@@ -121,6 +132,17 @@ def test_each_failure_is_said_before_the_next_is_tried(monkeypatch: pytest.Monke
     assert all("\n" not in line for line in said)
 
 
+@pytest.mark.parametrize("how", [{"release": "bogus"}, {"sources": ["foo"]}, {"offline": "1"}])
+def test_a_choice_is_not_explained_where_nothing_is_fetched(
+    how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_choice, "install", Installer())
+    monkeypatch.setenv("LLAMALITE_OFFLINE", how.pop("offline", ""))
+    said: list[str] = []
+    install_best(said.append, [BackendChoice("cpu", "it runs everywhere")], platform=LINUX, **how)
+    assert said == []
+
+
 def test_an_install_that_does_not_work_here_is_followed_by_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,10 +176,69 @@ def test_offline_speaks_of_the_first_choice(monkeypatch: pytest.MonkeyPatch) -> 
         install_best(lambda _: None, choices)
 
 
+CPU_DEVICE = TrialDevice("CPU", "a processor", "CPU", 1, 2)
+TRIAL = Trial(Remedies(), "", "b1", "M1", "C1", None, (CPU_DEVICE,), 1.0)
+
+
+@pytest.fixture
+def installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """`install_and_test` finds this folder with the build it asks for, and tests find TRIAL."""
+    folder = write_build(tmp_path / "home" / "libs" / "b1-any", current_platform().arch)
+    record = Installed(folder, "b1", "any", str(current_platform()), "github", "", "")
+    monkeypatch.setattr(backend_choice, "install", lambda *_, **__: record)
+    monkeypatch.setattr(installation, "try_library", lambda *_: TRIAL)
+    monkeypatch.setattr(installation, "use_install", lambda _: None)
+    return folder
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+@pytest.mark.parametrize(("backend", "is_said"), [("vulkan", True), ("cpu", False)])
+def test_a_backend_that_was_asked_for_and_offers_no_gpu_is_said(
+    backend: str, is_said: bool, by_variable: bool, installs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_variable:
+        monkeypatch.setenv("LLAMALITE_BACKEND", backend)
+    said: list[str] = []
+    install_and_test(Wish(backend=None if by_variable else backend), said.append)
+    no_gpu = [line for line in said if "offers no GPU on this machine" in line]
+    assert len(no_gpu) == is_said
+    assert all(line.startswith("backend vulkan was asked for") for line in no_gpu)
+
+
+def test_what_lies_on_this_computer_needs_no_drivers(
+    installs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_choice, "find_accelerators", lambda: pytest.fail("drivers asked"))
+    monkeypatch.setenv("LLAMALITE_BACKEND", "vulkan")
+    said: list[str] = []
+    install_and_test(Wish(local=installs), said.append)
+    assert said == []
+
+
+def test_a_choice_that_is_installed_already_is_not_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = plan(PINNED, None, LINUX, "cpu")[0]
+    folder = Place(None, LINUX).folder(PINNED.tag, "cpu", way.source)
+    folder.mkdir(parents=True)
+    (folder / "libllama.so").write_bytes(b"x")
+    fields = {"release": PINNED.tag, "backend": "cpu", "platform": str(LINUX)}
+    record = {"format": RECORD_FORMAT, "files": {"libllama.so": 1}, **fields}
+    (folder / RECORD_NAME).write_text(json.dumps(record))
+    monkeypatch.setattr(backend_choice, "install", Installer())
+    said: list[str] = []
+    choices = [BackendChoice("cpu", "it runs everywhere")]
+    install_best(said.append, choices, platform=LINUX)
+    assert said == []
+    install_best(said.append, choices, platform=LINUX, release="b10605")
+    assert said == ["backend cpu: it runs everywhere"]
+
+
 def test_the_drivers_here_are_asked_for_real() -> None:
     found = find_accelerators()
     for driver in (found.cuda, found.vulkan):
         assert (driver.problem is None) == bool(driver.devices)
+        assert "without an answer" not in (driver.problem or "")
 
 
 def test_the_program_prints_what_is_read_back() -> None:
@@ -178,9 +259,10 @@ def test_chatter_is_no_answer(line: str) -> None:
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("import os; os.abort()", "died"),
+        ("import os; os.abort()", "without an answer (SIGABRT: it aborted)"),
         ("import time; time.sleep(60)", "does not answer"),
-        ("print('chatter')", "died"),
+        ("print('chatter')", "without an answer (it ended with exit code 0)"),
+        ("raise SystemExit('no room')", "(it ended with exit code 1; no room)"),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in driver is a shell script")

@@ -81,3 +81,17 @@ def test_offline(monkeypatch: pytest.MonkeyPatch, value: str, offline: bool) -> 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("LLAMALITE_OFFLINE", value)
     assert config.is_offline() is offline
+
+
+def test_a_home_that_cannot_be_told_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMALITE_HOME", "~nobody99/x")
+    with pytest.raises(InvalidParameter, match=r"LLAMALITE_HOME: .*~nobody99/x"):
+        config.home()
+    with pytest.raises(InvalidParameter, match=r"--dest: .*~nobody99"):
+        config.user_path("~nobody99", "--dest")
+    assert config.user_path("./~nobody99", "--dest") == Path("~nobody99")
+    monkeypatch.delenv("LLAMALITE_HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", str)  # no HOME, and nothing known of the user
+    with pytest.raises(InvalidParameter, match="set LLAMALITE_HOME"):
+        config.home()

@@ -76,12 +76,18 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: it can't be read, or is no regular file: a pipe would wait for a writer for ever.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise _not_regular(path)  # opening some of them has effects, or another error
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     number = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise OSError(None, "it is no regular file", str(path))
+        raise _not_regular(path)
     return os.fdopen(number, "rb")
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(None, "it is no regular file", str(path))
 
 
 def parse(path: Path, read: Callable[[BinaryFile], _Found]) -> _Found:

@@ -1,7 +1,8 @@
 """Files of upstream's releases: what their names say, in every era.
 
 Owns the one parser of file names, which file answers to which backend, and the name a file of a
-known build must have. Knows no release and fetches nothing. Imports the standard library alone.
+known build must have. Knows no release and fetches nothing. Imports the standard library and
+`llamalite.errors`.
 
 Source: names of upstream's release files, b5640 to b11434.
 """
@@ -12,10 +13,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from llamalite.errors import InvalidParameter
+
 _NAME = re.compile(
     r"""(?P<kind>cudart-llama|llama)(?:-(?P<tag>b\d{1,7}))?-bin-(?P<os>macos|ubuntu|win)-
     (?P<rest>[a-z0-9]+(?:[.-][a-z0-9]+){0,8})(?P<suffix>\.tar\.gz|\.zip)""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _SYSTEMS = {"macos": "macos", "ubuntu": "linux", "win": "windows"}
 _NAMES_OF_SYSTEMS = {system: name for name, system in _SYSTEMS.items()}
@@ -32,6 +35,10 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 """Backends upstream has published for each platform in some release, without their versions."""
 
+OTHER_FAMILIES = ("blas", "cann", "hexagon", "kleidiai", "musa", "virtgpu", "webgpu", "zdnn")
+"""Backends llama.cpp can be built with that upstream publishes for none of these platforms."""
+
+_BACKEND = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
 _LIKELY = {
     ("linux", "cuda"): "cuda-12.8",
     ("windows", "cuda"): "cuda-12.4",
@@ -108,6 +115,24 @@ def parse_asset_name(file: str) -> AssetName | None:
 def family(backend: str) -> str:
     """Return a backend's name without its version: `cuda` for `cuda-12.8`."""
     return backend.partition("-")[0]
+
+
+def check_backend(backend: str) -> None:
+    """Refuse what can't be a backend's name: folders and files are named after it.
+
+    Raises:
+        InvalidParameter: it can't be one.
+    """
+    if not _BACKEND.fullmatch(backend):
+        raise InvalidParameter(
+            f"{backend[:60]!r} is no name of a backend: give cpu, cuda, vulkan, metal, …",
+            param="backend",
+        )
+
+
+def is_known(backend: str) -> bool:
+    """Tell whether llama.cpp has such a backend, on any platform."""
+    return any(family(backend) in names for names in (*FAMILIES.values(), OTHER_FAMILIES))
 
 
 def read_assets(files: Iterable[tuple[str, int | None, str | None]]) -> tuple[Asset, ...]:

@@ -26,6 +26,7 @@ from llamalite.libs.sources.github_api import (
     api_url,
     github_url,
     release_url,
+    secrets_for,
 )
 from llamalite.libs.sources.github_tags import build_of, find_release, known_tag
 from llamalite.libs.sources.releases import ReleaseTable
@@ -92,7 +93,8 @@ class GitHubFetch:
         with tempfile.TemporaryDirectory(prefix="archive-", dir=into.parent) as folder:
             for asset in _with_runtime(self.asset):
                 archive, url = Path(folder) / asset.file, release_url(self.release, asset.file)
-                download(url, archive, asset.n_bytes, asset.sha256, say, cache)
+                secrets = secrets_for(url)
+                download(url, archive, asset.n_bytes, asset.sha256, say, cache, secrets)
                 unpack_libraries(archive, into)
                 archive.unlink()
 
@@ -212,7 +214,7 @@ def github_way(
         allow_unverified: take a build whose digest nobody says.
 
     Raises:
-        DownloadError: that is no name of a release.
+        InvalidParameter: that is no name of a release.
     """
     asked = (release or table.tag).strip()
     if ":" in asked or family(backend) not in FAMILIES[str(platform)]:
@@ -254,7 +256,8 @@ def published(
     Raises:
         Offline: network use is off and the release isn't the pinned one.
         LibraryNotFound: there is no such release.
-        DownloadError: the API doesn't say, or that is no name of a release.
+        DownloadError: the API doesn't say.
+        InvalidParameter: that is no name of a release.
     """
     tell = say or say_on_stderr
     asked = (release or table.tag).strip()

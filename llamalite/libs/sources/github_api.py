@@ -14,9 +14,11 @@ import math
 import os
 import re
 import time
+from base64 import b64encode
 from dataclasses import dataclass
 from email.message import Message
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from llamalite.errors import DownloadError
 from llamalite.libs.sources.assets import Asset, parse_asset_name, read_assets
@@ -30,8 +32,8 @@ REPOSITORY = "ggml-org/llama.cpp"
 NOTE_FILE = "nightly-tag.txt"
 """All that a `vX.Y.Z` release holds: the name of its build."""
 
-BUILD_TAG = re.compile(r"b\d{1,7}")
-VERSION_TAG = re.compile(r"v\d{1,5}(\.\d{1,5}){1,3}")
+BUILD_TAG = re.compile(r"b\d{1,7}", re.ASCII)
+VERSION_TAG = re.compile(r"v\d{1,5}(\.\d{1,5}){1,3}", re.ASCII)
 LATEST = "latest"
 
 CALL_LIMIT_S = 5.0
@@ -43,6 +45,7 @@ RESOLVE_LIMIT_S = 10.0
 _MAX_BYTES = 4 << 20
 _MAX_ASSETS = 1000
 _MAX_ASSET_BYTES = 8 << 30
+_WITH_PASSWORD = re.compile(r"(\w+://)([^/?#]*)@(.*)")
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
@@ -85,8 +88,11 @@ class Deadline:
 
 
 def github_url() -> str:
-    """Return GitHub's address, or the mirror's that `LLAMALITE_GITHUB_URL` names."""
-    return (os.environ.get("LLAMALITE_GITHUB_URL") or GITHUB).strip().rstrip("/")
+    """Return GitHub's address, or the mirror's that `LLAMALITE_GITHUB_URL` names.
+
+    Without a name and password, which `secrets_for` has.
+    """
+    return _address("LLAMALITE_GITHUB_URL")[0] or GITHUB
 
 
 def api_url() -> str:
@@ -94,8 +100,28 @@ def api_url() -> str:
 
     A mirror's is where a company's own GitHub has it, unless `LLAMALITE_GITHUB_API_URL` says other.
     """
-    own = (os.environ.get("LLAMALITE_GITHUB_API_URL") or "").strip().rstrip("/")
-    return own or ("https://api.github.com" if github_url() == GITHUB else f"{github_url()}/api/v3")
+    own, mirror = _address("LLAMALITE_GITHUB_API_URL")[0], github_url()
+    return own or ("https://api.github.com" if mirror == GITHUB else f"{mirror}/api/v3")
+
+
+def secrets_for(url: str) -> dict[str, str]:
+    """Return headers with the name and password that a mirror's address has, for its URLs alone."""
+    for name in ("LLAMALITE_GITHUB_API_URL", "LLAMALITE_GITHUB_URL"):
+        address, secrets = _address(name)
+        if secrets and url.startswith(f"{address}/"):
+            return secrets
+    return {}
+
+
+def _address(name: str) -> tuple[str, dict[str, str]]:
+    """Read a variable: the address, and headers with the name and password that stood in it."""
+    address = (os.environ.get(name) or "").strip().rstrip("/")
+    match = _WITH_PASSWORD.fullmatch(address)
+    if match is None:
+        return address, {}
+    user, _, password = match[2].partition(":")
+    plain = f"{unquote(user)}:{unquote(password)}".encode("utf-8", "surrogateescape")
+    return match[1] + match[3], {"Authorization": f"Basic {b64encode(plain).decode()}"}
 
 
 def release_url(tag: str, file: str) -> str:
@@ -127,7 +153,7 @@ def ask_release(name: str, deadline: Deadline, say: Say) -> Release | None:
         try:
             body = read_small(url, _MAX_BYTES, headers, secrets, deadline.left_s())
         except Refused as refusal:
-            if refusal.status == 401 and secrets:
+            if refusal.status == 401 and secrets.get("Authorization", "").startswith("Bearer"):
                 say("GITHUB_TOKEN (or GH_TOKEN) is not accepted by the releases API: going without")
                 continue
             if refusal.status == 404 and _means_no_release(refusal):
@@ -144,10 +170,11 @@ def ask_release(name: str, deadline: Deadline, say: Say) -> Release | None:
 
 def _secrets() -> list[dict[str, str]]:
     """Headers to try in turn: with the user's token, if there is one, and without."""
+    own = secrets_for(f"{api_url()}/")
     token = (os.environ.get("GITHUB_TOKEN") or os.environ.get("GH_TOKEN") or "").strip()
     if not re.fullmatch(r"[!-~]{1,500}", token) or not _is_private(api_url()):
-        return [{}]
-    return [{"Authorization": f"Bearer {token}"}, {}]
+        return [own]
+    return [{"Authorization": f"Bearer {token}"}, own]
 
 
 def _is_private(url: str) -> bool:
@@ -186,9 +213,9 @@ def _refusal(refusal: Refused) -> str:
 def _until(headers: Message) -> str:
     """Say when a rate limit ends, where the headers do."""
     reset, after = headers.get("X-RateLimit-Reset") or "", headers.get("Retry-After") or ""
-    if re.fullmatch(r"\d{1,6}", after):
+    if re.fullmatch(r"[0-9]{1,6}", after):
         wait_s = float(after)
-    elif re.fullmatch(r"\d{1,12}", reset):
+    elif re.fullmatch(r"[0-9]{1,12}", reset):
         wait_s = float(reset) - time.time()
     else:
         return ""

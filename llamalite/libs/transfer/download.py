@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def download(
     sha256: str | None,
     say: Say | None = None,
     cache: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> None:
     """Fetch a file and verify it.
 
@@ -51,13 +53,14 @@ def download(
         say: takes lines, with a progress line per 10 %; None for stderr, with a bar on a terminal.
         cache: folder, made on demand, in which what arrived stays for the next fetch if this one
             breaks off or is killed; only where the digest is known.
+        secrets: headers for `url` alone, not for where it redirects to.
 
     Raises:
         ChecksumMismatch: what arrived has another size or digest; nothing of it is kept.
         DownloadError: the server refused or fell silent, or the transfer broke off.
         OSError: the disk failed; the space is freed.
     """
-    transfer = _Transfer(url, into.name, n_bytes, sha256)
+    transfer = _Transfer(url, into.name, n_bytes, sha256, secrets or {})
     with partial_file(into, sha256, cache) as part:
         found = part.n_bytes
         if n_bytes is not None and found > n_bytes:
@@ -91,6 +94,7 @@ class _Transfer:
     name: str
     n_bytes: int | None
     sha256: str | None
+    secrets: Mapping[str, str]
     etag: str = ""
     takes_ranges: bool = True
 
@@ -146,13 +150,13 @@ class _Transfer:
         continues = part.n_bytes and self.takes_ranges and (self.sha256 or self.etag)
         if not continues:
             part.restart()
-            answer = open_url(self.url, silence_s=STALL_LIMIT_S)
+            answer = open_url(self.url, None, self.secrets, silence_s=STALL_LIMIT_S)
         else:
             asked = {"Range": f"bytes={part.n_bytes}-"}
             if not self.sha256:
                 asked["If-Range"] = self.etag
             try:
-                answer = open_url(self.url, asked, silence_s=STALL_LIMIT_S)
+                answer = open_url(self.url, asked, self.secrets, silence_s=STALL_LIMIT_S)
             except Refused as refusal:
                 if refusal.status != 416:
                     raise
@@ -177,7 +181,7 @@ class _Transfer:
             total = _range_of(answer)[1]
         else:
             length = answer.headers.get("Content-Length") or ""
-            total = int(length) if re.fullmatch(r"\d{1,15}", length) else None
+            total = int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
         if total is not None and self.n_bytes not in (None, total):
             raise self._mismatch(f"{total:,} bytes")
         return total
@@ -225,7 +229,7 @@ class _Transfer:
 def _range_of(answer: HTTPResponse) -> tuple[int, int | None]:
     """Return the first byte and the whole size in `Content-Range`; -1 where it says nothing."""
     said = answer.headers.get("Content-Range") or ""
-    match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", said.strip())
+    match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", said.strip(), re.ASCII)
     if match is None:
         return -1, None
     return int(match[1]), None if match[2] == "*" else int(match[2])

@@ -1,22 +1,33 @@
 """How a transfer is shown to a person: a bar on a terminal, lines elsewhere.
 
-Owns the showing alone. Imports the standard library; the terminal's inside functions.
+Owns the showing alone. Imports the standard library and `wording`; the terminal's inside functions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Protocol
+
+from llamalite.libs.transfer.wording import printable
 
 Say = Callable[[str], None]
 
 
 def say_on_stderr(line: str) -> None:
-    """Print a line for a person, where it can't get into a program's output."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line for a person, where it can't get into a program's output; never fails."""
+    with contextlib.suppress(OSError, ValueError):  # closed, or on a full disk
+        if sys.stderr is not None:
+            print(printable(line), file=sys.stderr, flush=True)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except (OSError, ValueError):
+        return False
 
 
 class Progress(Protocol):
@@ -32,10 +43,10 @@ class Progress(Protocol):
         """Show a line beside it."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def show_progress(name: str, n_bytes: int | None, say: Say | None) -> Iterator[Progress]:
     """Show a transfer as a bar on a terminal, or else as a line per 10 %, until the block ends."""
-    if say is None and sys.stderr.isatty():
+    if say is None and _is_terminal():
         try:
             import rich.progress  # noqa: F401
         except ImportError:
@@ -47,7 +58,7 @@ def show_progress(name: str, n_bytes: int | None, say: Say | None) -> Iterator[P
     yield _Lines(name, n_bytes, say or say_on_stderr)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _bar(name: str, n_bytes: int | None) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (

@@ -1,23 +1,32 @@
 """Whether a host answers at all, told within seconds.
 
 Owns the one probe made before any client is called that would retry for half a minute. Doesn't
-know what is fetched afterwards. Imports the standard library alone, and its network parts only
+know what is fetched afterwards. Imports the standard library and `wording`, and network parts only
 when a probe is made.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from llamalite.libs.transfer.wording import without_password
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
 
 LIMIT_S = 3.0
 """Longest time one probe may take, name look-up included."""
 
 _DEFAULT_PORTS = {"https": 443, "http": 80, "socks5": 1080, "socks5h": 1080, "socks4": 1080}
 _FAILURE_KEPT_S = 60.0
+_INTERRUPT_GRACE_S = 0.3
 # What a proxy says of a host it can't or won't reach; a client would go on asking.
 _PROXY_REFUSALS = {407, 502, 503, 504}
 
@@ -65,10 +74,8 @@ def unreachable_reason(
     """
     try:
         route = _route(url, proxy)
-    except ValueError:
-        route = None
-    if route is None:
-        return f"{url} is not a URL with a host"
+    except _NoAddress as error:
+        return str(error)
     with _answers_lock:
         asked, known = _answers.get(route, (0.0, ""))
         if known is None or (known and time.monotonic() - asked < _FAILURE_KEPT_S):
@@ -88,25 +95,46 @@ def forget_answers() -> None:
         _answers.clear()
 
 
-def _route(url: str, proxy: str | None) -> _Route | None:
+class _NoAddress(ValueError):
+    """Says what can't be asked because it has no host or no port."""
+
+
+def _route(url: str, proxy: str | None) -> _Route:
     from urllib.parse import urlsplit
     from urllib.request import getproxies, proxy_bypass
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
     if not parts.hostname or parts.scheme not in ("http", "https"):
-        return None
+        raise _NoAddress(f"{without_password(url)} is not a URL with a host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    place = f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+    place = f"{host}:{port or _DEFAULT_PORTS[parts.scheme]}"
+    origin = "of the client's own settings"
     if proxy is None:
         proxies = getproxies()
-        proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+        kind = parts.scheme if proxies.get(parts.scheme) else "all"
+        proxy, origin = proxies.get(kind) or "", _variable(kind)
         if proxy and proxy_bypass(place):
             proxy = ""
     if proxy and "://" not in proxy:
         proxy = f"http://{proxy}"
-    if proxy and not urlsplit(proxy).hostname:
-        return None
-    return _Route(f"{parts.scheme}://{place}", proxy)
+    route = _Route(f"{parts.scheme}://{place}", proxy)
+    try:
+        usable = not proxy or bool(route.proxy_place[0])
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _NoAddress(f"the proxy {without_password(proxy)} ({origin}) is no address")
+    return route
+
+
+def _variable(kind: str) -> str:
+    """Return the name of the environment variable that sets a kind of proxy."""
+    names = (f"{kind}_proxy", f"{kind.upper()}_PROXY")
+    return next((name for name in names if os.environ.get(name)), "of this system's settings")
 
 
 def _in_time(route: _Route, timeout_s: float) -> str | None:
@@ -114,14 +142,24 @@ def _in_time(route: _Route, timeout_s: float) -> str | None:
     answer: list[str | None] = []
     # A proxy that isn't spoken to in plain HTTP is only connected to.
     connects = bool(route.proxy) and not route.proxy.startswith("http:")
-    probe = _connect if connects else _ask
-    thread = threading.Thread(
-        target=lambda: answer.append(probe(route, timeout_s)),
-        name="llamalite-probe",
-        daemon=True,
-    )
+    # NOTE: made here and not in the thread: OpenSSL is set up for it, and a daemon thread that does
+    # so while Python exits crashes it. Hence the pause after Ctrl-C, too.
+    opener = None if connects else _opener(route)
+
+    def probe() -> None:
+        try:
+            reason = _ask(opener, route, timeout_s) if opener else _connect(route, timeout_s)
+        except Exception as error:
+            reason = f"it can't be asked ({type(error).__name__})"
+        answer.append(reason)
+
+    thread = threading.Thread(target=probe, name="llamalite-probe", daemon=True)
     thread.start()
-    thread.join(timeout_s)
+    try:
+        thread.join(timeout_s)
+    except KeyboardInterrupt:
+        thread.join(_INTERRUPT_GRACE_S)
+        raise
     return answer[0] if answer else f"no answer in {timeout_s:g} s"
 
 
@@ -133,24 +171,24 @@ def _connect(route: _Route, timeout_s: float) -> str | None:
         return _plainly(error, timeout_s)
 
 
-def _ask(route: _Route, timeout_s: float) -> str | None:
-    import http.client
-    import urllib.request
-    from urllib.error import HTTPError, URLError
+def _opener(route: _Route) -> OpenerDirector:
+    from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
-    class NoRedirects(urllib.request.HTTPRedirectHandler):
+    class NoRedirects(HTTPRedirectHandler):
         def redirect_request(self, *_: object) -> None:
             return None
 
     proxies = dict.fromkeys(("http", "https"), route.proxy) if route.proxy else {}
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler(proxies),
-        urllib.request.HTTPSHandler(context=_any_certificate()),
-        NoRedirects,
-    )
-    request = urllib.request.Request(
-        f"{route.origin}/", method="HEAD", headers={"User-Agent": "llamalite"}
-    )
+    https = HTTPSHandler(context=_any_certificate())
+    return build_opener(ProxyHandler(proxies), https, NoRedirects)
+
+
+def _ask(opener: OpenerDirector, route: _Route, timeout_s: float) -> str | None:
+    import http.client
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request
+
+    request = Request(f"{route.origin}/", method="HEAD", headers={"User-Agent": "llamalite"})
     try:
         opener.open(request, timeout=timeout_s).close()
         return None
@@ -168,10 +206,9 @@ def _ask(route: _Route, timeout_s: float) -> str | None:
         return _plainly(cause, timeout_s) if isinstance(cause, OSError) else str(cause)
     except OSError as error:
         return _plainly(error, timeout_s)
-    except (http.client.HTTPException, ValueError) as error:
-        return f"it can't be asked ({type(error).__name__})"
 
 
+@lru_cache(maxsize=1)
 def _any_certificate() -> ssl.SSLContext:
     # NOTE: nothing is taken from the answer and nothing secret is sent: this asks whether someone
     # is there. Whom to trust is the business of the client that fetches.

@@ -1,7 +1,7 @@
 """Unpacks an archive's shared libraries into one flat folder, trusting nothing in it.
 
 Owns which files are kept and every check on names, links, counts and sizes. Doesn't know where
-archives come from. Imports the standard library and `llamalite.errors` alone.
+archives come from. Imports the standard library, `llamalite.errors` and `streams`.
 
 Nothing is ever written under a name from the archive but its last part, so no path can escape;
 archives that try are refused as a whole all the same.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import io
 import os
 import posixpath
 import re
@@ -24,9 +23,10 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 from llamalite.errors import DownloadError
+from llamalite.libs.transfer.streams import MAX_BLOCK_BYTES, Bounded, open_archive, too_large
 
 MAX_BYTES = 6 << 30
 """Largest unpacked size of one archive; CUDA's runtime comes to about 1 GiB."""
@@ -35,7 +35,6 @@ _MAX_RATIO = 50  # libraries pack to a half or a tenth, zeros to a thousandth
 _ALWAYS_ALLOWED_BYTES = 32 << 20
 _MAX_MEMBERS = 20_000
 _MAX_DIRECTORY_BYTES = 8 << 20
-_MAX_BLOCK_BYTES = 1 << 16
 _MAX_LINK_STEPS = 8
 _MAX_NAME_BYTES = 160
 _LIBRARY = re.compile(r"\w[\w.+-]*\.(so(\.\d+)*|dylib|dll|metal|metallib)", re.ASCII)
@@ -86,15 +85,18 @@ def unpack_libraries(archive: Path, folder: Path, max_bytes: int | None = None) 
         Names of the libraries.
 
     Raises:
-        DownloadError: the archive is damaged, too large, or holds something it must not.
+        DownloadError: the archive can't be read, is damaged or too large, or holds something it
+            must not.
         OSError: the folder can't be written.
     """
-    if max_bytes is None:
-        packed = archive.stat().st_size
-        max_bytes = min(MAX_BYTES, max(_ALWAYS_ALLOWED_BYTES, _MAX_RATIO * packed))
     try:
-        members = _tar(archive, max_bytes) if not _is_zip(archive) else _zip(archive, max_bytes)
-        return _extract(archive, members, folder, max_bytes)
+        with open_archive(archive) as stream:
+            if max_bytes is None:
+                packed = os.fstat(stream.fileno()).st_size
+                max_bytes = min(MAX_BYTES, max(_ALWAYS_ALLOWED_BYTES, _MAX_RATIO * packed))
+            reader = _zip if stream.read(4) == b"PK\x03\x04" else _tar
+            stream.seek(0)
+            return _extract(archive, reader(archive, stream, max_bytes), folder, max_bytes)
     except _DAMAGED as error:
         raise DownloadError(
             f"{archive.name} is damaged or no archive ({_reason(error)}): fetch it again"
@@ -113,11 +115,6 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _is_zip(archive: Path) -> bool:
-    with open(archive, "rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
-
-
 def _extract(archive: Path, members: Iterator[_Member], folder: Path, max_bytes: int) -> list[str]:
     written: dict[str, Path] = {}
     links: dict[str, str] = {}
@@ -133,7 +130,7 @@ def _extract(archive: Path, members: Iterator[_Member], folder: Path, max_bytes:
                 continue
             left -= _write(member.stream, target, left)
             if left < 0:
-                raise _too_large(archive, max_bytes)
+                raise too_large(archive, max_bytes)
             written[path] = target
     _make_links(archive, links, written, folder)
     return sorted(path.name for path in folder.iterdir() if _LIBRARY.fullmatch(path.name))
@@ -143,7 +140,7 @@ def _write(stream: IO[bytes], target: Path, most: int) -> int:
     """Write a new file, up to a byte more than is allowed, and return its length."""
     n_bytes = 0
     with open(target, "xb") as output:
-        while n_bytes <= most and (block := stream.read(_MAX_BLOCK_BYTES)):
+        while n_bytes <= most and (block := stream.read(MAX_BLOCK_BYTES)):
             output.write(block)
             n_bytes += len(block)
     target.chmod(0o644)
@@ -212,35 +209,37 @@ def _safe_path(archive: Path, path: str) -> str:
     return posixpath.normpath(plain)
 
 
-def _tar(archive: Path, max_bytes: int) -> Iterator[_Member]:
-    with (
-        gzip.open(archive, "rb") as stream,
-        tarfile.open(
-            fileobj=cast(IO[bytes], _Bounded(stream, archive, max_bytes)), mode="r:"
-        ) as tar,
-    ):
-        for count, entry in enumerate(tar):
-            _check_count(archive, count)
-            if entry.isdir():
-                continue
-            if entry.issym():
-                base = posixpath.dirname(entry.name)
-                yield _Member(entry.name, 0, None, _resolve(archive, base, entry.linkname))
-            elif entry.islnk():
-                yield _Member(entry.name, 0, None, entry.linkname)
-            elif entry.isreg() and not entry.issparse():
-                yield _Member(entry.name, entry.size, tar.extractfile(entry))
-            else:
-                raise _odd(archive, entry.name)
+def _tar(archive: Path, packed: BinaryIO, max_bytes: int) -> Iterator[_Member]:
+    with gzip.GzipFile(fileobj=packed) as stream:
+        bounded = Bounded(stream, archive, max_bytes)
+        with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r:") as tar:
+            yield from _tar_members(archive, tar)
+        bounded.check_end()
 
 
-def _zip(archive: Path, max_bytes: int) -> Iterator[_Member]:
-    _check_directory(archive)
-    with zipfile.ZipFile(archive) as zipped:
+def _tar_members(archive: Path, tar: tarfile.TarFile) -> Iterator[_Member]:
+    for count, entry in enumerate(tar):
+        _check_count(archive, count)
+        if entry.isdir():
+            continue
+        if entry.issym():
+            base = posixpath.dirname(entry.name)
+            yield _Member(entry.name, 0, None, _resolve(archive, base, entry.linkname))
+        elif entry.islnk():
+            yield _Member(entry.name, 0, None, entry.linkname)
+        elif entry.isreg() and not entry.issparse():
+            yield _Member(entry.name, entry.size, tar.extractfile(entry))
+        else:
+            raise _odd(archive, entry.name)
+
+
+def _zip(archive: Path, packed: BinaryIO, max_bytes: int) -> Iterator[_Member]:
+    _check_directory(archive, packed)
+    with zipfile.ZipFile(packed) as zipped:
         entries = zipped.infolist()
         _check_count(archive, len(entries))
         if sum(entry.file_size for entry in entries) > max_bytes:
-            raise _too_large(archive, max_bytes)
+            raise too_large(archive, max_bytes)
         for entry in entries:
             kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
@@ -258,11 +257,10 @@ def _zip(archive: Path, max_bytes: int) -> Iterator[_Member]:
                     yield _Member(entry.filename, entry.file_size, stream)
 
 
-def _check_directory(archive: Path) -> None:
+def _check_directory(archive: Path, packed: BinaryIO) -> None:
     """Refuse a zip whose list of members is huge: zipfile would read it all into memory."""
-    with open(archive, "rb") as stream:
-        stream.seek(max(0, archive.stat().st_size - (1 << 16) - 22))
-        tail = stream.read()
+    packed.seek(max(0, packed.seek(0, os.SEEK_END) - (1 << 16) - 22))
+    tail = packed.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
         raise zipfile.BadZipFile("its end is missing")
@@ -302,42 +300,3 @@ def _check_count(archive: Path, count: int) -> None:
         raise DownloadError(
             f"{archive.name} holds over {_MAX_MEMBERS} entries: it was not unpacked"
         )
-
-
-def _too_large(archive: Path, max_bytes: int) -> DownloadError:
-    return DownloadError(
-        f"{archive.name} unpacks to more than {max_bytes:,} bytes: it was not unpacked, for it "
-        f"can be no release of libllama"
-    )
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that may be read up to a limit, in blocks of bounded size.
-
-    tarfile takes header sizes on trust and would read a lying one into memory whole.
-    """
-
-    def __init__(self, stream: gzip.GzipFile, archive: Path, max_bytes: int) -> None:
-        self.stream, self.archive, self.max_bytes = stream, archive, max_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > _MAX_BLOCK_BYTES:
-            raise tarfile.ReadError(f"a header claims {size} bytes")
-        block = self.stream.read(size)
-        if self.stream.tell() > self.max_bytes:
-            raise _too_large(self.archive, self.max_bytes)
-        return block
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence != io.SEEK_SET or offset > self.max_bytes:
-            raise _too_large(self.archive, self.max_bytes)
-        return self.stream.seek(offset)
-
-    def tell(self) -> int:
-        return self.stream.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True

@@ -1,8 +1,8 @@
 """One HTTP request, within a limit of seconds, and a line for all that can go wrong with it.
 
 Owns certificates, redirects and limits of time and size. Doesn't know what is asked for. Imports
-the standard library and `llamalite.errors`: `scripts/fetch_libllama.py` runs from a bare checkout,
-and the standard library's client honours the system's proxies.
+the standard library, `llamalite.errors` and `wording`: `scripts/fetch_libllama.py` runs from a bare
+checkout, and the standard library's client honours the system's proxies.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from email.message import Message
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from llamalite.errors import DownloadError
+from llamalite.libs.transfer.wording import one_line, without_password
 
 OPEN_LIMIT_S = 10.0
 """Longest time from a request to its answer's first byte, name look-up and redirects included."""
@@ -25,7 +27,12 @@ OPEN_LIMIT_S = 10.0
 SMALL_SILENCE_S = 5.0
 """Longest silence of a server that is asked for a small answer."""
 
+INTERRUPT_GRACE_S = 0.3
+"""How long a thread that is waited for may still take when the wait is interrupted."""
+
 _ERROR_BYTES = 4096
+# What a request raises; OverflowError for a port that is too large.
+_FAILURES = (OSError, http.client.HTTPException, ValueError, OverflowError)
 _T = TypeVar("_T")
 
 
@@ -78,22 +85,24 @@ def open_url(
         Refused: its status is an error.
         Unanswered: there is none.
     """
+    redirects = _Redirects()
     try:
         request = Request(url, headers={"User-Agent": "llamalite", **(headers or {})})
         for name, value in (secrets or {}).items():
             request.add_unredirected_header(name, value)
         _check_scheme(url)
+        opener = build_opener(redirects, HTTPSHandler(context=_tls()))
         answer: http.client.HTTPResponse = within(
-            limit_s, lambda: _opener().open(request, timeout=silence_s)
+            limit_s, lambda: opener.open(request, timeout=silence_s)
         )
     except HTTPError as error:
         with error:
             body = _start_of(error)
         raise Refused(url, error.code, str(error.reason), error.headers, body) from None
     except URLError as error:
-        raise Unanswered(url, short_reason(error.reason)) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unanswered(url, short_reason(error)) from None
+        raise Unanswered(url, redirects.led_to + short_reason(error.reason)) from None
+    except _FAILURES as error:
+        raise Unanswered(url, redirects.led_to + short_reason(error)) from None
     return answer
 
 
@@ -116,8 +125,9 @@ def read_small(
             return answer.read(max_bytes + 1)
 
     try:
+        _tls()
         body = within(limit_s, read)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except _FAILURES as error:
         raise Unanswered(url, short_reason(error)) from None
     if len(body) > max_bytes:
         raise Unanswered(url, f"the answer has over {max_bytes:,} bytes")
@@ -129,6 +139,9 @@ def within(limit_s: float, call: Callable[[], _T]) -> _T:
 
     The call runs in a thread of its own, because a name look-up can't be given a limit and a
     socket's is for each of its reads. Where it is late, what it returns is closed.
+
+    NOTE: what the call needs of OpenSSL is set up before, in the calling thread: a daemon thread
+    that loads certificates while Python exits crashes it. Hence the pause after Ctrl-C, too.
     """
     outcome: list[_T] = []
     failure: list[BaseException] = []
@@ -149,6 +162,9 @@ def within(limit_s: float, call: Callable[[], _T]) -> _T:
     thread.start()
     try:
         thread.join(limit_s)
+    except KeyboardInterrupt:
+        thread.join(INTERRUPT_GRACE_S)
+        raise
     finally:
         with lock:
             if not outcome:
@@ -160,18 +176,22 @@ def within(limit_s: float, call: Callable[[], _T]) -> _T:
     return outcome[0]
 
 
-@lru_cache(maxsize=1)
-def _opener() -> OpenerDirector:
-    return build_opener(_Redirects, HTTPSHandler(context=_tls()))
-
-
 class _Redirects(HTTPRedirectHandler):
+    """Follows redirects and notes where to.
+
+    Attributes:
+        led_to: the host that was asked last, as the beginning of a reason; "" for the first one.
+    """
+
+    led_to = ""
+
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
         _check_scheme(newurl)
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise URLError("it redirects to an address that isn't https")
+        self.led_to = f"it leads to {one_line(urlsplit(newurl).netloc.rpartition('@')[2])}: "
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -180,6 +200,7 @@ def _check_scheme(url: str) -> None:
         raise ValueError("that is no http or https address")
 
 
+@lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
     """The system's trusted certificates, and certifi's where it is installed.
 
@@ -197,7 +218,7 @@ def _tls() -> ssl.SSLContext:
 def _start_of(error: HTTPError) -> bytes:
     try:
         return within(2.0, lambda: error.read(_ERROR_BYTES))
-    except (OSError, http.client.HTTPException, ValueError):
+    except _FAILURES:
         return b""
 
 
@@ -207,11 +228,5 @@ def short_reason(error: object) -> str:
         return "refused"
     if isinstance(error, TimeoutError):
         return str(error) if "no answer" in str(error) else "no answer"
-    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-
-
-def one_line(text: object, most: int = 200) -> str:
-    """Return text from elsewhere fit for one line of a message: no control characters, not long."""
-    plain = "".join(char if char.isprintable() else " " for char in str(text))
-    plain = " ".join(plain.split())
-    return plain if len(plain) <= most else plain[: most - 1] + "…"
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return one_line(without_password(said))

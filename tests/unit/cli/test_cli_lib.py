@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from cli_process import llamalite
 from support.elf import write_elf
 from support.libllama_files import write_build
+from support.unreachable_hosts import closed_port
 
 from llamalite.libs.platforms import current_platform
 
@@ -72,11 +74,13 @@ def test_offline_install_says_what_it_would_fetch(env: dict[str, str]) -> None:
 
 
 def test_auto_says_what_it_picked_and_why(env: dict[str, str]) -> None:
+    env |= {"LLAMALITE_OFFLINE": "", "HF_HUB_OFFLINE": "", "LLAMALITE_LIB_SOURCES": "github"}
+    env["LLAMALITE_GITHUB_URL"] = f"http://127.0.0.1:{closed_port()}"
     picked, failed = llamalite("lib", "install", "--platform=macos-arm64", env=env).stderr.split(
         "\n", 1
     )
     assert picked == "backend metal: every Mac with an Apple chip has an Apple GPU"
-    assert "macos-arm64" in failed
+    assert "can't be reached: refused" in failed
     other = "linux-arm64" if str(current_platform()) != "linux-arm64" else "linux-x64"
     said = llamalite("lib", "install", f"--platform={other}", env=env).stderr
     assert f"backend cpu: what a {other} machine has can't be seen from here" in said
@@ -90,11 +94,41 @@ def test_the_environment_sets_the_default_backend(env: dict[str, str]) -> None:
     assert "abacus" not in llamalite("lib", "install", "--backend=cpu", env=env).stderr
 
 
-def test_unknown_platform_and_backend_are_library_errors(env: dict[str, str]) -> None:
-    for flag in ("--platform=beos-ppc", "--backend=abacus"):
-        done = llamalite("lib", "install", flag, env=env)
-        assert (done.returncode, done.stdout) == (3, "")
-        assert flag.split("=")[1] in done.stderr
+def test_a_backend_that_is_not_published_is_a_library_error(env: dict[str, str]) -> None:
+    done = llamalite("lib", "install", "--backend=abacus", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "abacus" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--platform=beos-ppc"],
+        ["--list", "--platform=beos-ppc"],
+        ["--backend=cuda/.."],
+        ["--release=next"],
+        ["--list", "--release=next"],
+        ["--source=ftp"],
+        ["https://example.invalid/x.zip"],
+        ["--dest=~nobody99/x"],
+        ["~nobody99/x.zip"],
+        [""],
+        *([f"--{name}="] for name in ("dest", "release", "backend", "platform", "source")),
+    ],
+)
+def test_what_can_be_no_name_exits_2(env: dict[str, str], args: list[str]) -> None:
+    done = llamalite("lib", "install", *args, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    *notices, complaint = done.stderr.splitlines()
+    assert complaint.startswith("llamalite: ")
+    assert all(notice.startswith("backend cpu: ") for notice in notices)
+
+
+@pytest.mark.parametrize("action", ["use", "remove"])
+def test_an_empty_name_exits_2(env: dict[str, str], action: str) -> None:
+    done = llamalite("lib", action, "", env=env)
+    assert done.returncode == 2
+    assert "NAME is empty" in done.stderr
 
 
 def test_the_override_is_the_path(env: dict[str, str], folder: Path) -> None:
@@ -228,3 +262,43 @@ def test_what_is_on_offer_needs_no_network_for_the_pinned_release(env: dict[str,
     other = llamalite("lib", "install", "--list", "--release=b9000", env=env)
     assert (other.returncode, other.stdout) == (8, "")
     assert "network use is off" in other.stderr
+
+
+def test_a_record_drives_no_terminal(env: dict[str, str], build: Path) -> None:
+    folder = Path(llamalite("lib", "install", "--no-test", str(build), env=env).stdout.strip())
+    record = json.loads((folder / "install.json").read_text())
+    record |= {"release": "b1\x1b[31m\nb2", "verified": "\x07" * 1000}
+    (folder / "install.json").write_text(json.dumps(record))
+    listed = llamalite("lib", "list", env=env)
+    assert listed.returncode == 0
+    assert listed.stdout.count("\n") == 1
+    assert "b1\\x1b[31m\\nb2" in listed.stdout
+    assert listed.stdout.strip().isprintable()
+    assert len(listed.stdout) < 1000
+
+
+def test_one_wrong_name_keeps_all_from_being_removed(env: dict[str, str], build: Path) -> None:
+    folder = Path(llamalite("lib", "install", "--no-test", str(build), env=env).stdout.strip())
+    done = llamalite("lib", "remove", folder.name, "nonsense", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert folder.is_dir()
+
+
+def test_a_chosen_build_that_is_gone_is_said(env: dict[str, str], build: Path) -> None:
+    folder = llamalite("lib", "install", "--no-test", str(build), env=env).stdout.strip()
+    llamalite("lib", "use", "--no-test", str(build), env=env)
+    shutil.rmtree(build)
+    for action in ("path", "list"):
+        done = llamalite("lib", action, env=env)
+        assert done.returncode == 0
+        assert f"{build}" in done.stderr
+        assert f"; {folder} is used" in done.stderr
+
+
+def test_without_a_home_folder_one_line_says_what_to_set(env: dict[str, str]) -> None:
+    env["LLAMALITE_HOME"] = "~nobody99/x"
+    for args in (["install", "--backend=cpu"], ["list"], ["path"]):
+        done = llamalite("lib", *args, env=env)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "LLAMALITE_HOME" in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from support.loopback_github import LoopbackGitHub, serving
+from support.unreachable_hosts import answering, closed_port
 
 from llamalite.errors import ChecksumMismatch, DownloadError
 from llamalite.libs.transfer import download as module
 from llamalite.libs.transfer import partial, web
 from llamalite.libs.transfer.download import download
 from llamalite.libs.transfer.partial import partial_file
+from llamalite.libs.transfer.progress import say_on_stderr, show_progress
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -367,3 +369,55 @@ def test_https_is_never_left_for_http() -> None:
     for address in ("file:///etc/passwd", "ftp://example.org/x", "data:,x"):
         with pytest.raises(ValueError, match="no http or https"):
             redirects.redirect_request(request, None, 302, "", {}, address)
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_where_a_redirect_led_is_named_if_it_cannot_be_reached(
+    tmp_path: Path, said: list[str], small: bool
+) -> None:
+    there = f"127.0.0.1:{closed_port()}"
+    with answering(302, f"http://{there}/storage/x?signature=secret") as (url, _):
+        ways = {
+            True: lambda: web.read_small(f"{url}/x", 100),
+            False: lambda: download(f"{url}/x", tmp_path / "x", None, None, said.append),
+        }
+        with pytest.raises(DownloadError) as caught:
+            ways[small]()
+    expected = f"{url}/x can't be fetched (it leads to {there}: refused)"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("port", ["99999", "x"])
+def test_a_port_that_is_none_is_one_line(tmp_path: Path, said: list[str], port: str) -> None:
+    with pytest.raises(web.Unanswered):
+        web.open_url(f"http://127.0.0.1:{port}/")
+    with answering(302, f"http://127.0.0.1:{port}/") as (url, _), pytest.raises(web.Unanswered):
+        web.open_url(url)
+
+
+class _Full:
+    """A stderr on a full disk."""
+
+    def write(self, *_: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    flush = isatty = write
+
+
+def test_lines_for_a_person_never_fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with open(tmp_path / "closed", "w") as closed:
+        pass
+    for stderr in (None, closed, _Full()):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        say_on_stderr("a line")
+        with show_progress("x", 100, None) as progress:
+            progress.at(50)
+            progress.say("a line")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_line_for_a_person_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say_on_stderr("a\x1b[31mb\nc\udcff")
+    assert capsys.readouterr().err == "a\\x1b[31mb\\nc\\udcff\n"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from llamalite.libs.find import (
     list_installed,
     marked_folder,
     remove_install,
+    remove_installs,
     unuse,
     use_install,
 )
@@ -194,3 +196,71 @@ def test_a_mark_that_is_no_text_is_no_mark(pinned: Path) -> None:
     assert chosen() == pinned
     (pinned.parent / "active").write_text("\n")
     assert chosen() == pinned
+
+
+def test_who_asks_is_told_what_is_passed_over_and_what_follows(
+    pinned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = write_build(tmp_path / "own\x1b[31m\nline", HERE.arch)
+    use_install(own)
+    shutil.rmtree(own)
+    said: list[str] = []
+    files = find_library(said.append)
+    assert files is not None
+    assert files.folder == pinned
+    (line,) = said
+    assert line.startswith("the libllama marked active is passed over: there is no folder ")
+    assert line.endswith(f"; {pinned} is used")
+    assert "own\\x1b[31m\\nline" in line
+    assert line.isprintable()
+    remove_install(pinned.name)
+    said.clear()
+    assert find_library(said.append) is None
+    (line,) = said
+    assert line.endswith("; no other is installed")
+    assert caplog.messages == []
+
+
+def test_an_install_that_is_gone_is_said_to_those_who_ask(pinned: Path, older: Path) -> None:
+    use_install("b5640")
+    shutil.rmtree(older)
+    said: list[str] = []
+    assert find_library(said.append) is not None
+    (line,) = said
+    assert "gone or damaged" in line
+    assert line.endswith(f"; {pinned} is used")
+
+
+@pytest.mark.parametrize("name", [" own ", "own\n", "a\nb"])
+def test_any_name_of_a_folder_is_kept(tmp_path: Path, name: str) -> None:
+    own = write_build(tmp_path / name, HERE.arch)
+    use_install(own)
+    assert marked_folder() == own
+    assert chosen() == own
+
+
+def test_a_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
+    own = write_build(tmp_path / os.fsdecode(b"own\xff"), HERE.arch)
+    use_install(own)
+    assert chosen() == own
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_mark_that_is_a_pipe_is_no_mark(pinned: Path) -> None:
+    os.mkfifo(pinned.parent / "active")
+    assert chosen() == pinned
+
+
+def test_a_mark_that_cannot_be_put_in_place_leaves_nothing(pinned: Path, own_home: Path) -> None:
+    (own_home / "libs" / "active").mkdir()
+    with pytest.raises(LibraryError, match="active can't be written"):
+        use_install(pinned)
+    assert {path.name for path in (own_home / "libs").iterdir()} == {"active", pinned.name}
+
+
+def test_of_several_names_all_must_be_right_before_one_goes(pinned: Path, older: Path) -> None:
+    with pytest.raises(LibraryNotFound, match="no install nonsense"):
+        remove_installs(["b5640", "nonsense"])
+    assert older.exists()
+    assert remove_installs(["b5640", "b5640", "b11146"]) == [older, pinned]
+    assert list_installed() == []

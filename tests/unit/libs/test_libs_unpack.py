@@ -5,6 +5,7 @@ import gzip
 import io
 import os
 import random
+import socket
 import stat
 import tarfile
 import tracemalloc
@@ -389,3 +390,47 @@ def test_the_real_windows_archive(tmp_path: Path, folder: Path) -> None:
     files = scan_folder(folder)
     assert files.llama == folder / "llama.dll"
     assert len(files.backends) == 15
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+def test_an_archive_is_read_to_its_very_end(tmp_path: Path, folder: Path) -> None:
+    whole = official_archive()
+    tar = gzip.decompress(whole)
+    second = next(at for at in range(512, len(tar), 512) if tar[at + 257 : at + 262] == b"ustar")
+    more = tar.rstrip(b"\0") + bytes(-len(tar.rstrip(b"\0")) % 512 + 1024) + b"more"
+    for content in (
+        flipped(whole, -8),  # its checksum
+        whole[:-4],
+        whole[:-8],
+        gzip.compress(flipped(tar, second + 100)),  # the mode of an entry
+        gzip.compress(more),
+        whole + b"more",
+    ):
+        archive = tmp_path / "a.tar.gz"
+        archive.write_bytes(content)
+        with pytest.raises(DownloadError, match=r"a\.tar\.gz is damaged"):
+            unpack_libraries(archive, folder)
+        for path in folder.iterdir():
+            path.unlink()
+    archive.write_bytes(gzip.compress(tar) + gzip.compress(bytes(5120)))
+    assert unpack_libraries(archive, folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_an_archive_that_cannot_be_read_is_said_to_be_so(tmp_path: Path, folder: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tgz")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.zip"))
+    for name in ("pipe.tgz", "socket.zip"):
+        with pytest.raises(DownloadError, match=f"{name} can't be read: it is no regular file"):
+            unpack_libraries(tmp_path / name, folder)
+    if Path("/proc/self/mem").exists():
+        for name in ("broken.tgz", "broken.zip"):  # a regular file whose first bytes can't be read
+            (tmp_path / name).symlink_to("/proc/self/mem")
+            with pytest.raises(DownloadError, match=f"{name} can't be read: "):
+                unpack_libraries(tmp_path / name, folder)

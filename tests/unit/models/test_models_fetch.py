@@ -18,6 +18,7 @@ from llamalite.errors import ChecksumMismatch, DownloadError, Offline
 from llamalite.libs.sources.pip import Installer
 from llamalite.models import catalog
 from llamalite.models.catalog import CatalogEntry
+from llamalite.models.hub import without_login
 from llamalite.models.resolve import resolve_model
 
 HUB_VERSION = tuple(int(part) for part in huggingface_hub.__version__.split(".")[:2])
@@ -281,3 +282,51 @@ def test_an_interrupted_download_leaves_nothing_that_looks_ready(
     path = Path(again.stdout.strip())
     assert (tmp_path / "hf") in path.parents
     assert path.read_bytes() == bytes(1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hub.example/x", "https://hub.example/x"),
+        ("https://a:hunter2@hub.example/x", "https://…@hub.example/x"),
+        ("a:hunter2@hub.example:80", "…@hub.example:80"),
+        ("https://a:hunter2@b/hunter2@hub.example", "https://…@hub.example"),
+        ("https://a:://hunter2@hub.example", "https://…@hub.example"),
+        ("https://hub.example/x?token=hunter2#hunter2", "https://hub.example/x"),
+        ("https://hub.example/?mail=a@b&token=hunter2", "https://…"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+    assert without_login(url) == shown
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun/ter2", "h@unter2"])
+def test_the_login_in_the_hubs_address_is_in_no_message(
+    password: str, entry: CatalogEntry, empty_computer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = os.environ["HF_ENDPOINT"].rpartition(":")[2]
+    monkeypatch.setenv("HF_ENDPOINT", f"http://someone:{password}@127.0.0.1:{port}")
+    said: list[str] = []
+    for name in ("tiny:1k", "o/tiny:Q8_0"):
+        with pytest.raises(DownloadError) as caught:
+            resolve_model(name, said.append)
+        said.append(str(caught.value))
+        monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
+        with pytest.raises(Offline) as offline:
+            resolve_model(name, said.append)
+        said.append(str(offline.value))
+        monkeypatch.delenv("LLAMALITE_OFFLINE")
+    assert any("…@127.0.0.1" in line for line in said)
+    assert not any("unter2" in line or "someone" in line for line in said), said
+
+
+def test_a_hub_that_refuses_is_named_without_the_login(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("//", "//someone:hunter2@"))
+    with pytest.raises(DownloadError) as caught:
+        resolve_model("o/none:Q8_0")
+    assert hub.seen
+    assert "can't be had from http://…@127.0.0.1" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
