@@ -213,6 +213,15 @@ def library_override() -> Path | None:
     return Path(os.path.expanduser(value)) if value else None
 
 
+AUTO_BACKEND = "auto"
+"""The backend that stands for what the machine has."""
+
+
+def requested_backend(given: str | None = None) -> str:
+    """Return the backend asked for: as given, else `LLAMALITE_BACKEND`, else `auto`."""
+    return (given or os.environ.get("LLAMALITE_BACKEND", "").strip() or AUTO_BACKEND).lower()
+
+
 def is_offline() -> bool:
     """Say whether `LLAMALITE_OFFLINE` or `HF_HUB_OFFLINE` forbids network use."""
     return any(

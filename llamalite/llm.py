@@ -29,7 +29,7 @@ from llamalite.errors import InvalidParameter, ModelLoadError
 from llamalite.ffi.library import Library
 from llamalite.gguf import GGUFReader
 from llamalite.gguf.sanity import check_runnable
-from llamalite.libs.transfer.download import say_on_stderr
+from llamalite.libs.transfer.progress import say_on_stderr
 from llamalite.models.resolve import resolve_model
 from llamalite.text.bos import needs_bos
 from llamalite.text.chat_template import ChatTemplate

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from llamalite import config
 from llamalite.cli import terminal
-from llamalite.core.backend_choice import requested_backend
+from llamalite.config import requested_backend
 from llamalite.core.installation import Wish, install_and_test
 from llamalite.errors import InvalidParameter, LlamaliteError
 from llamalite.libs.platforms import ALL_PLATFORMS, Platform

@@ -8,7 +8,6 @@ no library: drivers are asked in child processes. Imports the standard library, 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ from llamalite.errors import DownloadError, LibraryError, LlamaliteError, Offlin
 from llamalite.ffi.accelerators import Accelerator, Accelerators, Driver, read_driver
 from llamalite.libs.find import Installed
 from llamalite.libs.install import install
-from llamalite.libs.platforms import Platform, current_platform
+from llamalite.libs.platforms import Platform, current_platform, is_here
 from llamalite.libs.sources.plan import plan
 from llamalite.libs.sources.releases import PINNED
 from llamalite.libs.staging import Place
-from llamalite.libs.transfer.download import say_on_stderr
+from llamalite.libs.transfer.progress import say_on_stderr
 
-AUTO = "auto"
 VARIABLE = "LLAMALITE_BACKEND"
 
 _MODULE = "llamalite.ffi.accelerators"
@@ -51,11 +49,6 @@ class BackendChoice:
     asked: bool = False
 
 
-def requested_backend(given: str | None = None) -> str:
-    """Return the backend asked for: as given, else `LLAMALITE_BACKEND`, else `auto`."""
-    return (given or os.environ.get(VARIABLE, "").strip() or AUTO).lower()
-
-
 def choose_backends(
     platform: Platform | None = None,
     published: Collection[str] | None = None,
@@ -75,8 +68,8 @@ def choose_backends(
     Raises:
         LibraryIncompatible: no platform was given and libllama isn't built for this one.
     """
-    requested = requested_backend(requested)
-    if requested != AUTO:
+    requested = config.requested_backend(requested)
+    if requested != config.AUTO_BACKEND:
         return [BackendChoice(requested, "it was asked for", asked=True)]
     platform = platform or current_platform()
     if published is None:
@@ -87,7 +80,7 @@ def choose_backends(
             BackendChoice("cpu", "it runs everywhere"),
         ]
     if accelerators is None:
-        if not _is_here(platform):
+        if not is_here(platform):
             there = f"what a {platform} machine has can't be seen from here"
             return [BackendChoice("cpu", there)]
         if platform.os == "macos":
@@ -202,13 +195,6 @@ def _answer(name: str, child: Child | None, deadline: float) -> Driver:
             return Driver(problem=f"{name} does not answer")
         how = "; ".join(filter(None, [child.ending(), child.complaint()]))
         return Driver(problem=f"the process that asked {name} ended without an answer ({how})")
-
-
-def _is_here(platform: Platform) -> bool:
-    try:
-        return platform == current_platform()
-    except LibraryError:
-        return False
 
 
 def _is_published(backend: str, published: Collection[str]) -> bool:

@@ -20,8 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from llamalite.libs.sources.pip import interpreter
-
 _SIGNALS = {
     "SIGILL": "illegal instruction",
     "SIGSEGV": "bad memory access",
@@ -51,6 +49,9 @@ _PR_SET_PDEATHSIG = 1
 
 def python() -> str | None:
     """Return the interpreter for child processes: `LLAMALITE_PYTHON`, else this environment's."""
+    # PERF: it lies among the clients that fetch, which no run with a library already there needs.
+    from llamalite.libs.sources.pip import interpreter
+
     return os.environ.get("LLAMALITE_PYTHON", "").strip() or interpreter()
 
 

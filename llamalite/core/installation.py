@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llamalite import config
 from llamalite.core.backend_choice import (
-    AUTO,
     BackendChoice,
     choose_backends,
     install_best,
-    requested_backend,
 )
-from llamalite.core.trial import GPU_KINDS, Trial, is_wanted, try_library
+from llamalite.core.trial import Trial, is_wanted, try_library
 from llamalite.errors import LibraryError, LibraryIncompatible
 from llamalite.libs.files.folder import LibraryFiles, scan_folder
 from llamalite.libs.find import (
@@ -28,9 +27,9 @@ from llamalite.libs.find import (
     marked_folder,
     use_install,
 )
-from llamalite.libs.platforms import Platform, current_platform
+from llamalite.libs.platforms import Platform, current_platform, is_here
 from llamalite.libs.sources.assets import FAMILIES
-from llamalite.libs.transfer.download import say_on_stderr
+from llamalite.libs.transfer.progress import say_on_stderr
 
 Say = Callable[[str], None]
 _FILES_TELL = "cpu"
@@ -76,13 +75,13 @@ def install_and_test(wish: Wish, say: Say | None = None) -> Outcome:
         LibraryError, DownloadError: it can't be installed. A failed test is in the outcome.
     """
     platform = Platform.parse(wish.platform) if wish.platform else current_platform()
-    is_here, is_ours = _is_here(platform), wish.dest is None
-    previous = _in_use() if is_here and is_ours else None
+    runs_here, is_ours = is_here(platform), wish.dest is None
+    previous = _in_use() if runs_here and is_ours else None
     trials: dict[Path, Trial | None] = {}
 
     def accept(choice: BackendChoice, installed: Installed) -> None:
         trial = trials[installed.folder] = trial_of(installed.scan(), say)
-        if trial and not _has_gpu(trial):
+        if trial and not trial.has_gpu:
             raise LibraryIncompatible(
                 f"{installed.folder} was installed for {choice.backend} and offers no GPU here"
             )
@@ -91,7 +90,7 @@ def install_and_test(wish: Wish, say: Say | None = None) -> Outcome:
     installed = install_best(
         say,
         choices,
-        accept if is_here and wish.test else None,
+        accept if runs_here and wish.test else None,
         release=wish.release,
         platform=platform,
         dest=wish.dest,
@@ -99,7 +98,7 @@ def install_and_test(wish: Wish, say: Say | None = None) -> Outcome:
         local=wish.local,
         allow_unverified=wish.allow_unverified,
     )
-    if not is_here:
+    if not runs_here:
         return Outcome(installed)
     try:
         if wish.test and installed.folder not in trials:
@@ -112,7 +111,7 @@ def install_and_test(wish: Wish, say: Say | None = None) -> Outcome:
         use_install(installed.folder)
         installed = replace(installed, active=True)
     trial = trials.get(installed.folder)
-    if trial and choices[0].asked and choices[0].backend != _FILES_TELL and not _has_gpu(trial):
+    if trial and choices[0].asked and choices[0].backend != _FILES_TELL and not trial.has_gpu:
         (say or say_on_stderr)(
             f"backend {choices[0].backend} was asked for, but the libllama in {installed.folder} "
             f"offers no GPU on this machine: it computes on the CPU"
@@ -155,13 +154,9 @@ def trial_of(files: LibraryFiles, say: Say | None = None) -> Trial | None:
     return trial
 
 
-def _has_gpu(trial: Trial) -> bool:
-    return any(device.kind in GPU_KINDS for device in trial.devices)
-
-
 def _choices(wish: Wish, platform: Platform) -> list[BackendChoice]:
-    requested = requested_backend(wish.backend)
-    if wish.local is not None and (wish.backend is None or requested == AUTO):
+    requested = config.requested_backend(wish.backend)
+    if wish.local is not None and (wish.backend is None or requested == config.AUTO_BACKEND):
         return [BackendChoice(_FILES_TELL, "the files tell", asked=True)]
     published = None if wish.release is None else FAMILIES[str(platform)]
     return choose_backends(platform, published, requested)
@@ -181,10 +176,3 @@ def _go_on_with(previous: Path) -> str:
     except LibraryError:
         return ""
     return f", and {previous} stays in use"
-
-
-def _is_here(platform: Platform) -> bool:
-    try:
-        return platform == current_platform()
-    except LibraryError:
-        return False

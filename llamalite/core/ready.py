@@ -9,14 +9,13 @@ import threading
 from collections.abc import Callable
 
 from llamalite import config
-from llamalite.core.backend_choice import AUTO, requested_backend
-from llamalite.core.trial import GPU_KINDS, Trial, is_wanted, known_trial, try_library
+from llamalite.core.trial import Trial, is_wanted, known_trial, try_library
 from llamalite.errors import LibraryError
 from llamalite.ffi.library import Library, open_library, opened_library
 from llamalite.ffi.variants import NO_REMEDIES, Remedies
 from llamalite.libs.files.folder import LibraryFiles
 from llamalite.libs.find import find_library
-from llamalite.libs.transfer.download import say_on_stderr
+from llamalite.libs.transfer.progress import say_on_stderr
 
 Say = Callable[[str], None]
 
@@ -57,9 +56,10 @@ def _remedies(files: LibraryFiles, say: Say, *, is_new: bool) -> Remedies:
         if not is_wanted():
             return NO_REMEDIES
         trial = _tested(files, say)
-    backend = requested_backend()
-    has_gpu = any(device.kind in GPU_KINDS for device in trial.devices)
-    if not (is_new or has_gpu or backend in (AUTO, "cpu")):  # the install has said it already
+    backend = config.requested_backend()
+    if not (
+        is_new or trial.has_gpu or backend in (config.AUTO_BACKEND, "cpu")
+    ):  # the install has said it already
         say(
             f"LLAMALITE_BACKEND={backend} was asked for, but the libllama in {files.folder} offers "
             f"no GPU on this machine: it computes on the CPU"

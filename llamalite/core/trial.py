@@ -70,6 +70,11 @@ class Trial:
     devices: tuple[TrialDevice, ...]
     tokens_s: float
 
+    @property
+    def has_gpu(self) -> bool:
+        """Say whether a device is one that layers can be offloaded to."""
+        return any(device.kind in GPU_KINDS for device in self.devices)
+
 
 def known_trial(files: LibraryFiles) -> Trial | None:
     """Return what is remembered of this very library on this very machine, or None."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llamalite.core.backend_choice import AUTO, VARIABLE, choose_backends
+from llamalite.config import AUTO_BACKEND
+from llamalite.core.backend_choice import VARIABLE, choose_backends
 from llamalite.core.trial import GPU_KINDS
 from llamalite.doctor.native import MARKED, OVERRIDE
 from llamalite.doctor.report import LibraryFacts, Problem, Report
@@ -57,7 +58,7 @@ def _settings(report: Report) -> Iterator[Problem]:
         )
     is_needed = report.chosen is None  # what has to be fetched
     backend = _requested_backend(report)
-    if backend != AUTO and report.platform is not None and report.platform.name is not None:
+    if backend != AUTO_BACKEND and report.platform is not None and report.platform.name is not None:
         try:
             PINNED.check_published(report.platform.name, backend)
         except LlamaliteError as error:
@@ -68,7 +69,7 @@ def _settings(report: Report) -> Iterator[Problem]:
 
 
 def _requested_backend(report: Report) -> str:
-    return report.environment.get(VARIABLE, "").strip().lower() or AUTO
+    return report.environment.get(VARIABLE, "").strip().lower() or AUTO_BACKEND
 
 
 def _without_library(report: Report, *, is_blocked: bool) -> Iterator[Problem | str]:
@@ -151,13 +152,13 @@ def _gpu(report: Report) -> Iterator[Problem | str]:
     if any(device.kind in GPU_KINDS for device in report.self_test.devices):
         return
     platform = Platform.parse(report.platform.name)
-    best = choose_backends(platform, requested=AUTO, accelerators=report.accelerators)[0]
+    best = choose_backends(platform, requested=AUTO_BACKEND, accelerators=report.accelerators)[0]
     if best.backend != "cpu":
         yield Problem(
             f"there is a GPU ({best.reason}), and the libllama in use computes on the CPU alone",
             f"run 'llamalite lib install --backend={best.backend}'",
         )
-    elif backend != AUTO:
+    elif backend != AUTO_BACKEND:
         yield Problem(
             f"{VARIABLE} asks for {backend}, but the libllama in use offers no GPU on this machine "
             f"and computes on the CPU",

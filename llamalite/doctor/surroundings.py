@@ -30,7 +30,7 @@ from llamalite.libs.files.processor import this_processor
 from llamalite.libs.platforms import Platform, current_platform
 from llamalite.libs.sources.plan import VARIABLE, configured_sources, plan
 from llamalite.libs.sources.releases import PINNED
-from llamalite.models.hub import without_login
+from llamalite.libs.transfer.wording import without_login
 
 _SOURCE_LIMIT_S = 15.0
 _SETTINGS = re.compile(

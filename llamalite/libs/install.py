@@ -30,7 +30,7 @@ from llamalite.libs.sources.npm import NpmFetch
 from llamalite.libs.sources.plan import Fetch, Way, other_builds, plan
 from llamalite.libs.sources.releases import PINNED, ReleaseTable
 from llamalite.libs.staging import Place, held
-from llamalite.libs.transfer.download import say_on_stderr
+from llamalite.libs.transfer.progress import say_on_stderr
 
 Say = Callable[[str], None]
 

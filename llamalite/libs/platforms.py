@@ -100,6 +100,14 @@ def current_platform() -> Platform:
     return Platform(system, arch)
 
 
+def is_here(platform: Platform) -> bool:
+    """Say whether it is this process's platform; False where that has no libllama at all."""
+    try:
+        return platform == current_platform()
+    except LibraryIncompatible:
+        return False
+
+
 def local_suffix() -> str:
     """Return the file name suffix of this system's shared libraries, without the dot."""
     return _SUFFIXES.get(_SYSTEMS.get(sys.platform, "linux"), "so")

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 from llamalite.errors import ChecksumMismatch, DownloadError, LlamaliteError
 from llamalite.libs.transfer.reach import unreachable_reason
+from llamalite.libs.transfer.wording import without_login
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
-_QUERY = re.compile(r"[?#]")
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,6 @@ def endpoint() -> str:
 def place() -> str:
     """Return the Hub's address for people."""
     return without_login(endpoint())
-
-
-def without_login(url: str) -> str:
-    """Return a URL, with or without its scheme, less what may be secret: login and query.
-
-    A password may hold any character, so everything before the last `@` is taken for the login.
-    """
-    found = _SCHEME.match(url)
-    scheme = found[0] if found else ""
-    login, at, host = url[len(scheme) :].rpartition("@")
-    if _QUERY.search(login):  # the @ may be a query's
-        return f"{scheme}…"
-    return scheme + ("…@" if at else "") + _QUERY.split(host, maxsplit=1)[0]
 
 
 def cached_files(repo: str) -> dict[str, Path]:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from support.libllama_files import write_build
 
+from llamalite.config import requested_backend
 from llamalite.core import backend_choice, installation
 from llamalite.core.backend_choice import (
     BackendChoice,
     choose_backends,
     find_accelerators,
     install_best,
-    requested_backend,
 )
 from llamalite.core.installation import Wish, install_and_test
 from llamalite.core.trial import Trial, TrialDevice

@@ -30,7 +30,8 @@ from llamalite.libs.sources.github_api import (
 )
 from llamalite.libs.sources.github_tags import build_of, find_release, known_tag
 from llamalite.libs.sources.releases import ReleaseTable
-from llamalite.libs.transfer.download import Say, download, say_on_stderr
+from llamalite.libs.transfer.download import download
+from llamalite.libs.transfer.progress import Say, say_on_stderr
 from llamalite.libs.transfer.reach import unreachable_reason
 from llamalite.libs.transfer.unpack import unpack_libraries
 

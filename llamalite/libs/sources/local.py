@@ -17,7 +17,7 @@ from llamalite.errors import DownloadError, InvalidParameter, LibraryError, Libr
 from llamalite.libs.files.bounded import open_regular
 from llamalite.libs.files.folder import scan_folder
 from llamalite.libs.sources.assets import is_known
-from llamalite.libs.transfer.download import Say
+from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.unpack import is_kept, unpack_libraries
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip", ".whl")

@@ -16,7 +16,7 @@ from llamalite.libs.sources.github import published
 from llamalite.libs.sources.plan import SOURCES, Way, configured_sources, plan
 from llamalite.libs.sources.pypi import WheelFetch
 from llamalite.libs.sources.releases import PINNED, ReleaseTable
-from llamalite.libs.transfer.download import say_on_stderr
+from llamalite.libs.transfer.progress import say_on_stderr
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from llamalite.libs.sources.github import github_way
 from llamalite.libs.sources.github_tags import known_tag
 from llamalite.libs.sources.local import local_way
 from llamalite.libs.sources.releases import ReleaseTable
-from llamalite.libs.transfer.download import Say
+from llamalite.libs.transfer.progress import Say
 
 SOURCES = ("github", "npm", "pypi")
 """Names of the sources, in the order they are tried."""

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from llamalite.errors import ChecksumMismatch, InvalidParameter, LibraryError, LibraryNotFound
+from llamalite.errors import ChecksumMismatch, InvalidParameter, LibraryNotFound
 from llamalite.libs.files.folder import scan_folder
 from llamalite.libs.files.machine import glibc_version
-from llamalite.libs.platforms import Platform, current_platform
+from llamalite.libs.platforms import Platform, is_here
 from llamalite.libs.sources.local import copy_libraries
 from llamalite.libs.sources.pip import WheelPlatform, download_wheel, pip_problem
-from llamalite.libs.transfer.download import Say
+from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.unpack import unpack_libraries
 
 PACKAGE = "llama-cpp-py-sync"
@@ -185,10 +185,7 @@ class WheelFetch:
         need = self.pin.system
         if need is None or not self.is_pinned:
             return None
-        try:
-            if current_platform() != self.platform:
-                return None
-        except LibraryError:
+        if not is_here(self.platform):
             return None
         subject = f"PyPI's {PACKAGE} needs {self._need()}"
         if self.platform.os == "macos":

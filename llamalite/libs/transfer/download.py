@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 
 from llamalite.errors import ChecksumMismatch, DownloadError
 from llamalite.libs.transfer.partial import PartialFile, partial_file
-from llamalite.libs.transfer.progress import Progress, show_progress
-from llamalite.libs.transfer.progress import Say as Say
-from llamalite.libs.transfer.progress import say_on_stderr as say_on_stderr
+from llamalite.libs.transfer.progress import Progress, Say, show_progress
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse

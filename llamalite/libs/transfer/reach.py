@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from llamalite.libs.transfer.wording import without_password
+from llamalite.libs.transfer.wording import without_login
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
@@ -109,7 +109,7 @@ def _route(url: str, proxy: str | None) -> _Route:
     except ValueError:
         parts, port = urlsplit(""), None
     if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise _NoAddress(f"{without_password(url)} is not a URL with a host")
+        raise _NoAddress(f"{without_login(url)} is not a URL with a host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     place = f"{host}:{port or _DEFAULT_PORTS[parts.scheme]}"
     origin = "of the client's own settings"
@@ -127,7 +127,7 @@ def _route(url: str, proxy: str | None) -> _Route:
     except ValueError:
         usable = False
     if not usable:
-        raise _NoAddress(f"the proxy {without_password(proxy)} ({origin}) is no address")
+        raise _NoAddress(f"the proxy {without_login(proxy)} ({origin}) is no address")
     return route
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 _PASSWORD = re.compile(r"//[^/?#\s]*@")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
+_QUERY = re.compile(r"[?#]")
 
 
 def printable(text: str) -> str:
@@ -23,6 +25,22 @@ def one_line(text: object, most: int = 200) -> str:
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
+def without_login(url: str) -> str:
+    """Return a URL, with or without its scheme, less what may be secret: login and query.
+
+    A password may hold any character, so everything before the last `@` is taken for the login.
+    """
+    found = _SCHEME.match(url)
+    scheme = found[0] if found else ""
+    login, at, host = url[len(scheme) :].rpartition("@")
+    if _QUERY.search(login):  # the @ may be a query's
+        return f"{scheme}…"
+    return scheme + ("…@" if at else "") + _QUERY.split(host, maxsplit=1)[0]
+
+
 def without_password(text: str) -> str:
-    """Return text with what stands before the host masked in each of its URLs."""
+    """Return text with what stands before the host masked in each of its URLs.
+
+    For text that holds addresses among other things; `without_login` is surer for one alone.
+    """
     return _PASSWORD.sub("//…@", text)

@@ -240,3 +240,11 @@ def test_an_interrupted_wait_lets_the_thread_end(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyboardInterrupt):
         unreachable_reason("http://127.0.0.1:9")
     assert ended == [True, True]
+
+
+def test_a_password_with_a_slash_in_it_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hun/ter2@proxy.invalid:99999")
+    monkeypatch.delenv("https_proxy", raising=False)
+    said = reach.unreachable_reason("https://github.invalid") or ""
+    assert "proxy.invalid" in said
+    assert "ter2" not in said
