@@ -17,9 +17,9 @@ from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import ChecksumMismatch, DownloadError, ModelNotFound, Offline
-from llamalite.models import hub
-from llamalite.models.catalog import CatalogEntry, WheelSource
-from llamalite.models.reference import HubReference, pick_file, shard_names
+from llamalite.models.hub import access as hub
+from llamalite.models.names.catalog import CatalogEntry, WheelSource
+from llamalite.models.names.reference import HubReference, pick_file, shard_names
 
 Say = Callable[[str], None]
 

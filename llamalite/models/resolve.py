@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llamalite.errors import DownloadError, ModelNotFound
-from llamalite.models.catalog import find_entry, known_names, nearest_names
-from llamalite.models.reference import HubReference, parse_reference, shard_names
+from llamalite.models.names.catalog import find_entry, known_names, nearest_names
+from llamalite.models.names.reference import HubReference, parse_reference, shard_names
 
 FORMS = "a path to a GGUF file, a short name, owner/repo:QUANT or owner/repo/FILE.gguf"
 

@@ -14,7 +14,7 @@ from support.shaped_models import write_shaped
 
 from llamalite.ffi.library import Library
 from llamalite.gguf import GGMLType, GGUFReader
-from llamalite.models.fit import Estimate, estimate
+from llamalite.models.fit.estimate import Estimate, estimate
 
 MIB = 1 << 20
 CHILD = """

@@ -10,7 +10,7 @@ from models_loopback_hub import LoopbackHub
 from models_tiny_wheel import CONTENT, FILE, MEMBER, REPO, make_wheel
 
 from llamalite.libs.transfer.reach import forget_answers
-from llamalite.models import catalog
+from llamalite.models.names import catalog
 
 
 @pytest.fixture(autouse=True)

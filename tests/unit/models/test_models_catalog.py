@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from llamalite.models.catalog import (
+from llamalite.models.names.catalog import (
     ALIASES,
     CATALOG,
     DEFAULT_MODEL,
@@ -12,7 +12,7 @@ from llamalite.models.catalog import (
     known_names,
     nearest_names,
 )
-from llamalite.models.reference import parse_reference
+from llamalite.models.names.reference import parse_reference
 
 
 @pytest.mark.parametrize("name", ["smollm2:135m", "SmolLM2:135M", " smollm2 "])

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from llamalite.models.catalog import CATALOG
-from llamalite.models.catalog_entries import FAMILIES, Family
-from llamalite.models.quantization import is_model, parse_quantization, read_quantization
-from llamalite.models.reference import HubReference, parse_reference, pick_file
-from llamalite.models.repository import RepoFile, choose_model, group_models
+from llamalite.models.names.catalog import CATALOG
+from llamalite.models.names.families import FAMILIES, Family
+from llamalite.models.names.quantization import is_model, parse_quantization, read_quantization
+from llamalite.models.names.reference import HubReference, parse_reference, pick_file
+from llamalite.models.names.repository import RepoFile, choose_model, group_models
 
 SPDX = {"Apache-2.0", "MIT"}
 

@@ -17,8 +17,8 @@ from models_tiny_wheel import CONTENT, FILE, REPO, make_wheel
 from llamalite.errors import ChecksumMismatch, DownloadError, Offline
 from llamalite.libs.sources.pip import Installer
 from llamalite.libs.transfer.wording import without_login
-from llamalite.models import catalog
-from llamalite.models.catalog import CatalogEntry
+from llamalite.models.names import catalog
+from llamalite.models.names.catalog import CatalogEntry
 from llamalite.models.resolve import resolve_model
 
 HUB_VERSION = tuple(int(part) for part in huggingface_hub.__version__.split(".")[:2])

@@ -10,7 +10,7 @@ from support.shaped_models import write_shaped
 
 from llamalite.errors import BadField, InvalidParameter
 from llamalite.gguf import GGMLType, GGUFReader, GGUFWriter
-from llamalite.models.fit import Estimate, estimate, largest_context, largest_gpu_layers
+from llamalite.models.fit.estimate import Estimate, estimate, largest_context, largest_gpu_layers
 
 MIB = 1 << 20
 SMALL: dict[str, Any] = {"n_embd": 64, "n_ff": 64, "n_vocab": 256}

@@ -4,14 +4,14 @@ import pytest
 
 from llamalite.errors import AmbiguousFile, ModelNotFound
 from llamalite.gguf.constants import FILE_TYPES
-from llamalite.models.quantization import (
+from llamalite.models.names.quantization import (
     Quantization,
     is_model,
     is_projector,
     parse_quantization,
     read_quantization,
 )
-from llamalite.models.repository import (
+from llamalite.models.names.repository import (
     Choice,
     RepoFile,
     RepoModel,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from llamalite.errors import AmbiguousFile, ModelNotFound
-from llamalite.models.reference import HubReference, parse_reference, pick_file, shard_names
+from llamalite.models.names.reference import HubReference, parse_reference, pick_file, shard_names
 
 FILES = [
     "README.md",

@@ -11,8 +11,8 @@ from support.gguf_models import write_llama, write_vocabulary
 
 from llamalite.errors import BadField, DownloadError, GGUFError, NotGGUF, Offline, Truncated
 from llamalite.gguf import GGMLType, GGUFReader, GGUFWriter
-from llamalite.models import byte_ranges
-from llamalite.models.remote_header import RemoteReader, read_hub_header, read_url_header
+from llamalite.models.hub import byte_ranges
+from llamalite.models.hub.remote_header import RemoteReader, read_hub_header, read_url_header
 
 REPO, FILE = "owner/Tiny-GGUF", "tiny-Q8_0.gguf"
 
@@ -133,7 +133,7 @@ def test_the_end_of_a_header_may_lie_anywhere(
     hub.repos[REPO] = {FILE: path.read_bytes()}
     end = GGUFReader(path).data_offset
     for first in (end - 33, end - 1, end, end + 1):
-        monkeypatch.setattr("llamalite.models.remote_header._FIRST", first)
+        monkeypatch.setattr("llamalite.models.hub.remote_header._FIRST", first)
         same(read(), path)
 
 
@@ -323,7 +323,7 @@ def test_damage_is_told_from_what_was_not_read_yet(hub: RangeHub, large: Path) -
 def test_a_header_without_end_is_given_up(
     hub: RangeHub, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamalite.models.remote_header._MAX_HEADER", 1 << 18)
+    monkeypatch.setattr("llamalite.models.hub.remote_header._MAX_HEADER", 1 << 18)
     assert "has a header of more than 0 MiB: download it to look at it" in failure()
 
 

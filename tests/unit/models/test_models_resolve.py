@@ -8,7 +8,7 @@ import pytest
 from models_loopback_hub import LoopbackHub
 
 from llamalite.errors import AmbiguousFile, DownloadError, ModelNotFound, Offline
-from llamalite.models.catalog import CatalogEntry
+from llamalite.models.names.catalog import CatalogEntry
 from llamalite.models.resolve import resolve_model
 
 

@@ -1,17 +1,15 @@
-"""Settings and per-request configuration: frozen dataclasses, validated when made.
+"""How tokens are chosen: one frozen dataclass, validated when made.
 
-Owns the meaning, range and default of every sampling parameter and the environment variables that
-say where things live. Imports the standard library and `llamalite.errors` alone.
+Owns the meaning, range and default of every sampling parameter. Imports the standard library and
+`llamalite.errors` alone.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -162,69 +160,3 @@ def _check_number(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> 
         raise InvalidParameter(
             f"{name} is {value!r}, outside {bracket}{low:g}, {high:g}] ({meta['doc']})", param=name
         )
-
-
-def home() -> Path:
-    """Return the data folder: `LLAMALITE_HOME`, else platformdirs' user data folder.
-
-    Raises:
-        InvalidParameter: it lies in a home folder that the system doesn't know.
-    """
-    value = os.environ.get("LLAMALITE_HOME")
-    if value:
-        return user_path(value, "LLAMALITE_HOME")
-    import platformdirs
-
-    try:
-        folder = Path(platformdirs.user_data_dir("llamalite", appauthor=False))
-    except (RuntimeError, OSError):
-        folder = Path("~")
-    # NOTE: a user without HOME and passwd entry would get a folder named "~" wherever this runs.
-    if folder.parts[:1] == ("~",):
-        raise InvalidParameter(
-            "this user has no home folder to keep data in: set LLAMALITE_HOME to a folder",
-            param="LLAMALITE_HOME",
-        )
-    return folder
-
-
-def user_path(text: str, name: str) -> Path:
-    """Return a path with a leading `~` or `~USER` replaced; not checked for existence.
-
-    Args:
-        text: the path.
-        name: of the option or variable it came from, for the error.
-
-    Raises:
-        InvalidParameter: the system doesn't know that user's home folder.
-    """
-    path = os.path.expanduser(text)
-    if path.startswith("~"):
-        raise InvalidParameter(
-            f"{name}: there is no home folder for {text}: give the whole path (or ./{text})",
-            param=name,
-        )
-    return Path(path)
-
-
-def library_override() -> Path | None:
-    """Return the folder (or file) that `LLAMALITE_LIB` points at, or None."""
-    value = os.environ.get("LLAMALITE_LIB")
-    return Path(os.path.expanduser(value)) if value else None
-
-
-AUTO_BACKEND = "auto"
-"""The backend that stands for what the machine has."""
-
-
-def requested_backend(given: str | None = None) -> str:
-    """Return the backend asked for: as given, else `LLAMALITE_BACKEND`, else `auto`."""
-    return (given or os.environ.get("LLAMALITE_BACKEND", "").strip() or AUTO_BACKEND).lower()
-
-
-def is_offline() -> bool:
-    """Say whether `LLAMALITE_OFFLINE` or `HF_HUB_OFFLINE` forbids network use."""
-    return any(
-        os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
-        for name in ("LLAMALITE_OFFLINE", "HF_HUB_OFFLINE")
-    )

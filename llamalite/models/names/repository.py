@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from llamalite.errors import AmbiguousFile, ModelNotFound
-from llamalite.models.quantization import (
+from llamalite.models.names.quantization import (
     Quantization,
     bare_name,
     is_model,
@@ -21,7 +21,7 @@ from llamalite.models.quantization import (
     parse_quantization,
     read_quantization,
 )
-from llamalite.models.reference import shard_names
+from llamalite.models.names.reference import shard_names
 
 DEFAULTS = ("Q4_K_M", "Q4_0")
 """What is taken where no quantization is asked for, the best first."""

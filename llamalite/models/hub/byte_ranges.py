@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from llamalite import config
 from llamalite.errors import DownloadError, LlamaliteError, Offline
 from llamalite.libs.transfer.reach import unreachable_reason
-from llamalite.models import hub
+from llamalite.models.hub import access as hub
 
 _ATTEMPTS = 3
 _WAITS_S = (0.5, 1.5)

@@ -13,9 +13,9 @@ from llamalite.errors import DownloadError, GGUFError, Truncated
 from llamalite.gguf import GGUFReader, Split, TensorInfo
 from llamalite.gguf.source import Source
 from llamalite.gguf.split import split_of
-from llamalite.models import hub
-from llamalite.models.byte_ranges import RemoteFile
-from llamalite.models.reference import shard_names
+from llamalite.models.hub import access as hub
+from llamalite.models.hub.byte_ranges import RemoteFile
+from llamalite.models.names.reference import shard_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

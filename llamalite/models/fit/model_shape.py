@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from llamalite.errors import BadField
-from llamalite.models.model_keys import Header, Keys
+from llamalite.models.fit.model_keys import Header, Keys
 
 MAX_LAYERS = 512
 """llama.cpp's LLAMA_MAX_LAYERS; files with more are refused there too."""

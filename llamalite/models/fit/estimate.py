@@ -16,9 +16,9 @@ from typing import Any
 
 from llamalite.errors import InvalidParameter
 from llamalite.gguf.arrays import Array
-from llamalite.models.cache_size import ContextSettings, cache_bytes, compute_size
-from llamalite.models.model_keys import Header
-from llamalite.models.model_shape import ModelShape, shape_of
+from llamalite.models.fit.cache_size import ContextSettings, cache_bytes, compute_size
+from llamalite.models.fit.model_keys import Header
+from llamalite.models.fit.model_shape import ModelShape, shape_of
 
 _LAYER = re.compile(r"(?:.*\.)?blk\.(\d{1,5})\.", re.DOTALL | re.ASCII)
 _STEP = 256  # contexts grow by this many tokens

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from llamalite.errors import InvalidParameter
 from llamalite.gguf.constants import BLOCKS, GGMLType
-from llamalite.models.model_shape import Layer, ModelShape
+from llamalite.models.fit.model_shape import Layer, ModelShape
 
 _PAD = 256
 """Contexts are rounded up to whole multiples of this many tokens (since b6716)."""

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: its addresses, listings, files, headers, and its cache on this computer."""

@@ -1,0 +1,1 @@
+"""Models on this computer: what is there, what it is called, and what is remembered of it."""
