@@ -11,19 +11,36 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "LLM": "llamalite.llm",
     "GenerationResult": "llamalite.llm",
+    "ModelManager": "llamalite.models.manager",
+    "get_model_manager": "llamalite.models.manager",
+    "LLMConfig": "llamalite.config",
+    "ModelConfig": "llamalite.config",
     "SamplingConfig": "llamalite.config",
+    "ServerConfig": "llamalite.config",
     "LlamaliteError": "llamalite.errors",
 }
 
-__all__ = ["LLM", "GenerationResult", "LlamaliteError", "SamplingConfig", "__version__"]
+__all__ = [
+    "LLM",
+    "GenerationResult",
+    "LLMConfig",
+    "LlamaliteError",
+    "ModelConfig",
+    "ModelManager",
+    "SamplingConfig",
+    "ServerConfig",
+    "__version__",
+    "get_model_manager",
+]
 
 TYPE_CHECKING = False  # PERF: importing typing would take a third of the time
 if TYPE_CHECKING:
     from typing import Any
 
-    from llamalite.config import SamplingConfig
+    from llamalite.config import LLMConfig, ModelConfig, SamplingConfig, ServerConfig
     from llamalite.errors import LlamaliteError
     from llamalite.llm import LLM, GenerationResult
+    from llamalite.models.manager import ModelManager, get_model_manager
 
 
 def __getattr__(name: str) -> Any:

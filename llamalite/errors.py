@@ -2,7 +2,7 @@
 
     LlamaliteError
     ├ LibraryError        LibraryNotFound · LibraryIncompatible · AbiMismatch · SymbolMissing
-    ├ GGUFError           NotGGUF · UnsupportedVersion · Truncated · BadField
+    ├ GGUFError           NotGGUF · UnsupportedVersion · Truncated · Incomplete · BadField
     ├ ModelError          ModelNotFound · ModelLoadError · DoesNotFit · TokenizeError
     │                     TemplateError · AdapterError
     ├ DecodeError         NoKVSlot · Aborted · InvalidBatch · FatalDecode
@@ -70,6 +70,25 @@ class UnsupportedVersion(GGUFError):
 
 class Truncated(GGUFError):
     """A count or length points past the end of the file."""
+
+
+class Incomplete(GGUFError):
+    """Only the beginning of a file was given, and it goes on behind that.
+
+    Attributes:
+        n_needed: bytes of the file, from its beginning, that are needed to get any further.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        n_needed: int,
+        *,
+        path: str | os.PathLike[str] = "",
+        offset: int | None = None,
+    ) -> None:
+        self.n_needed = n_needed
+        super().__init__(message, path=path, offset=offset)
 
 
 class BadField(GGUFError):

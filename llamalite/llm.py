@@ -17,23 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from llamalite.config import SamplingConfig
+from llamalite.config.layers import effective, load_config
 from llamalite.core.adapter import LoraAdapter
 from llamalite.core.batch import Batch
 from llamalite.core.context import Context
-from llamalite.core.model import Model
-from llamalite.core.ready import ready_library
 from llamalite.engine.embedding import Embedder, check_pooling
 from llamalite.engine.generation import Generation, GenerationResult, GenerationStream
-from llamalite.engine.threads import default_n_threads
-from llamalite.errors import InvalidParameter, ModelLoadError
-from llamalite.ffi.library import Library
-from llamalite.gguf import GGUFReader
-from llamalite.gguf.sanity import check_runnable
+from llamalite.engine.loading import load
 from llamalite.libs.transfer.progress import say_on_stderr
-from llamalite.models.resolve import resolve_model
+from llamalite.models.resolve import Resolved, resolve
 from llamalite.text.bos import needs_bos
 from llamalite.text.chat_template import ChatTemplate
-from llamalite.text.templates import choose_template
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -41,9 +35,6 @@ if TYPE_CHECKING:
     Pooling = Literal["none", "mean", "cls", "last"]
 
 __all__ = ["LLM", "GenerationResult", "GenerationStream"]
-
-_DEFAULT_N_CTX = 8192
-_ALL_LAYERS = 2**31 - 1
 
 Prompt = str | Sequence[int]
 Message = Mapping[str, Any]
@@ -56,105 +47,89 @@ class LLM:
     that hasn't ended raises EngineClosed after another one has started.
 
     Args:
-        model: a path to a GGUF file, or a name such as "smollm2:135m" that is fetched if needed.
-        n_ctx: context length in tokens; None = the model's own, at most 8192; 0 = the model's own.
+        model: a path to a GGUF file, or a name such as "smollm2:135m" that is fetched if needed;
+            None = the configured default model.
+        n_ctx: context length in tokens; 0 = the model's own.
         n_batch: most tokens computed in one call.
         n_ubatch: most tokens computed at once.
-        n_threads: threads for decoding; None = physical cores.
-        n_threads_batch: threads for prefill; None = n_threads.
-        n_gpu_layers: layers on the GPU; None = all if there is a GPU, -1 = all, and a positive
-            number without a GPU is an error.
+        n_threads: threads for decoding.
+        n_threads_batch: threads for prefill.
+        n_gpu_layers: layers on the GPU; -1 = all, and a number above 0 without a GPU is an error.
         chat_template: name or Jinja text of a template to use instead of the model's own.
         pooling: how `embed` pools; None = as the model says, else mean.
-        loras: (path, scale) of adapters to apply.
+        loras: (path, scale) of adapters to apply, instead of those of a preset.
+        force: load the model even if it doesn't fit into memory.
         say: gets one line for everything worth knowing (what is fetched, which template …);
             None = printed to stderr.
 
+    What is None is as configured: by environment variables, for this model, or in the
+    configuration file (`llamalite config show`).
+
+    Attributes:
+        sampling: how tokens are chosen where a request doesn't say, as configured.
+        system_prompt: system message of conversations that begin without one, or None.
+
     Raises:
+        DoesNotFit: it needs more memory than is free; both numbers are in the message.
         LlamaliteError: see `llamalite.errors`; the message says what to do.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = "smollm2:135m",
+        model: str | os.PathLike[str] | Resolved | None = None,
         *,
         n_ctx: int | None = None,
-        n_batch: int = 2048,
-        n_ubatch: int = 512,
+        n_batch: int | None = None,
+        n_ubatch: int | None = None,
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         n_gpu_layers: int | None = None,
         chat_template: str | None = None,
         pooling: Pooling | None = None,
-        loras: Iterable[tuple[str | os.PathLike[str], float]] = (),
+        loras: Iterable[tuple[str | os.PathLike[str], float]] | None = None,
+        force: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        _check_least(0, n_ctx=n_ctx)
-        _check_least(1, n_batch=n_batch, n_ubatch=n_ubatch)
-        _check_least(1, n_threads=n_threads, n_threads_batch=n_threads_batch)
-        _check_least(-1, n_gpu_layers=n_gpu_layers)
         check_pooling(pooling)
-        if chat_template is not None and (not isinstance(chat_template, str) or not chat_template):
-            raise InvalidParameter("chat_template must be a name or a text", param="chat_template")
+        given = {
+            "n_ctx": n_ctx,
+            "n_batch": n_batch,
+            "n_ubatch": n_ubatch,
+            "n_threads": n_threads,
+            "n_threads_batch": n_threads_batch,
+            "n_gpu_layers": n_gpu_layers,
+            "chat_template": chat_template,
+            "adapters": None if loras is None else [(os.fspath(p), scale) for p, scale in loras],
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        effective(given)  # a wrong value is said before anything is fetched
         self._say = say or say_on_stderr
         self._lock = threading.RLock()
         self._running: GenerationStream | None = None
-        self.model_path = resolve_model(model, say=self._say)
-        with GGUFReader(self.model_path) as reader:
-            check_runnable(reader)
-            self._chosen = choose_template(reader.summary.chat_templates, chat_template)
+        if not isinstance(model, Resolved):
+            model = resolve(load_config().default_model if model is None else model, say=say)
+        loaded = load(model, given, say, force=force)
+        self.model_path, self.library = loaded.path, loaded.library
+        self._model, self._params, self._hold = loaded.model, loaded.params, loaded.hold
+        self._chosen = loaded.template
         self._template: ChatTemplate | None = None
-        self.library: Library = ready_library(say)
-        self._model = Model(
-            self.library,
-            self.model_path,
-            on_progress=lambda _fraction: None,  # so that Ctrl-C stops a load
-            n_gpu_layers=self._layers(n_gpu_layers),
-        )
-        threads = default_n_threads() if n_threads is None else n_threads
-        self._params = {
-            "n_ctx": self._context_length(n_ctx),
-            "n_batch": n_batch,
-            "n_ubatch": min(n_ubatch, n_batch),
-            "n_threads": threads,
-            "n_threads_batch": threads if n_threads_batch is None else n_threads_batch,
-        }
+        self.sampling = loaded.defaults.sampling
+        self.system_prompt = loaded.defaults.system_prompt
+        self._opening = [{"role": role, "content": text} for role, text in loaded.defaults.messages]
         self._context = Context(self._model, **self._params)
-        if n_ctx and self.n_ctx != n_ctx:
-            self._say(f"context: {self.n_ctx} tokens, because libllama rounds {n_ctx} up")
+        asked = loaded.defaults.settings.get("n_ctx")
+        if asked and self.n_ctx != asked:
+            self._say(f"context: {self.n_ctx} tokens, because libllama rounds {asked} up")
         self._batch = Batch(self._context.n_batch, self._model.vocab.n_tokens)
         self._pooling = pooling
         self._embedder: Embedder | None = None
-        self._adapters = [(LoraAdapter(self._model, path), scale) for path, scale in loras]
+        self._adapters = [
+            (LoraAdapter(self._model, path), scale) for path, scale in loaded.defaults.adapters
+        ]
         if self._adapters:
             self._context.set_loras(self._adapters)
         self.load_s = time.perf_counter() - started
-
-    def _layers(self, wanted: int | None) -> int:
-        gpus = [device.name for device in self.library.devices() if device.is_gpu]
-        if wanted and not gpus:
-            raise ModelLoadError(
-                f"{'all' if wanted < 0 else wanted} layers were to go to a GPU, but this libllama "
-                f"({self.library.release}) sees none: leave --gpu-layers out to use the CPU, or "
-                "install a build for your GPU with 'llamalite lib install --backend …'"
-            )
-        if not gpus or wanted == 0:
-            return 0
-        return _ALL_LAYERS if wanted is None or wanted < 0 else wanted
-
-    def _context_length(self, wanted: int | None) -> int:
-        trained = self._model.n_ctx_train
-        if wanted is None:
-            if trained > _DEFAULT_N_CTX:
-                self._say(
-                    f"context: {_DEFAULT_N_CTX} of the model's {trained} tokens (--ctx-size 0 "
-                    "for all)"
-                )
-            return min(trained, _DEFAULT_N_CTX)
-        if wanted > trained:
-            self._say(f"context: {wanted} tokens, more than the {trained} the model was trained on")
-        return wanted
 
     @property
     def n_ctx(self) -> int:
@@ -201,7 +176,7 @@ class LLM:
 
         Args:
             prompt: text (control tokens in it are read as such) or token ids.
-            sampling: how tokens are chosen.
+            sampling: how tokens are chosen; None = as configured.
             overrides: fields of SamplingConfig to change, such as temperature=0.
 
         Raises:
@@ -225,8 +200,9 @@ class LLM:
         """Answer a conversation.
 
         Args:
-            messages: dicts with "role" and "content", oldest first.
-            sampling: how tokens are chosen.
+            messages: dicts with "role" and "content", oldest first. What a preset puts before a
+                conversation comes before them, the configured system message if they have none.
+            sampling: how tokens are chosen; None = as configured.
             overrides: fields of SamplingConfig to change.
 
         Raises:
@@ -240,7 +216,18 @@ class LLM:
         self, messages: Sequence[Message], sampling: SamplingConfig | None = None, **overrides: Any
     ) -> GenerationStream:
         """Answer a conversation, giving text as it comes; otherwise as chat."""
-        return self._start(self.tokenize_chat(messages), sampling, overrides)
+        return self._start(self.tokenize_chat(self._opened(messages)), sampling, overrides)
+
+    def _opened(self, messages: Sequence[Message]) -> list[Message]:
+        """Put before a conversation what is configured to stand there."""
+        opening = list(self._opening)
+        if self.system_prompt is not None and not any(
+            message.get("role") == "system" for message in (*opening, *messages)
+        ):
+            opening.insert(0, {"role": "system", "content": self.system_prompt})
+        # A system message of the conversation's own stays the first.
+        own = [m for m in messages[:1] if opening and m.get("role") == "system"]
+        return [*own, *opening, *messages[len(own) :]]
 
     def render_chat(self, messages: Sequence[Message], **kwargs: Any) -> str:
         """Return the text the chat template makes of a conversation.
@@ -270,7 +257,7 @@ class LLM:
     def _start(
         self, tokens: Sequence[int], sampling: SamplingConfig | None, overrides: dict[str, Any]
     ) -> GenerationStream:
-        config = (sampling or SamplingConfig()).replace(**overrides)
+        config = (sampling or self.sampling).replace(**overrides)
         with self._lock:
             if self._running is not None:
                 self._running.supersede()
@@ -301,20 +288,13 @@ class LLM:
             if self._running is not None:
                 self._running.close()
             self._model.close()
+            self._hold.close()
 
     def __enter__(self) -> LLM:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-def _check_least(least: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and (type(value) is not int or value < least):
-            raise InvalidParameter(
-                f"{name} is {value!r}, no whole number from {least} on", param=name
-            )
 
 
 def _drain(stream: GenerationStream) -> GenerationResult:

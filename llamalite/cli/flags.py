@@ -66,24 +66,27 @@ _BIAS = re.compile(r"([0-9]{1,9})([+-](?:[0-9]+\.?[0-9]*|\.[0-9]+|inf))")
 _LLAMA_CPP_SAMPLERS = {"typ_p": "typical_p", "temp": "temperature", "top_nsigma": "top_n_sigma"}
 
 
-def read_sampling(options: Options) -> SamplingConfig:
-    """Return the sampling parameters; what isn't given keeps its default."""
+def read_sampling(options: Options) -> dict[str, Any]:
+    """Return the sampling parameters that were given, checked; the others are as configured."""
     fields: dict[str, Any] = {}
     fields.update({field: options.whole(name) for name, field in WHOLE_FIELDS.items()})
     fields.update({field: options.number(name) for name, field in NUMBER_FIELDS.items()})
-    for name in ("--max-tokens", "--seed"):
-        value = options.whole(name)
-        fields[OTHER_FIELDS[name]] = None if value == -1 else value
     fields["grammar"] = _grammar(options)
     fields["samplers"] = _samplers(options.text("--samplers"))
-    fields["stop"] = tuple(options.texts("--stop"))
+    fields["stop"] = tuple(options.texts("--stop")) or None
     fields["dry_sequence_breakers"] = tuple(options.texts("--dry-sequence-breaker")) or None
-    fields["logit_bias"] = dict(_bias(spec) for spec in options.texts("--logit-bias"))
-    fields["ignore_eos"] = options.flag("--ignore-eos")
+    fields["logit_bias"] = dict(map(_bias, options.texts("--logit-bias"))) or None
+    fields["ignore_eos"] = options.flag("--ignore-eos") or None
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name in ("--max-tokens", "--seed"):
+        value = options.whole(name)
+        if value is not None:
+            given[OTHER_FIELDS[name]] = None if value == -1 else value
     try:
-        return SamplingConfig(**{k: v for k, v in fields.items() if v is not None})
+        SamplingConfig(**given)
     except InvalidParameter as error:
         raise by_option(error, FIELDS) from None
+    return given
 
 
 def by_option(error: InvalidParameter, names: Mapping[str, str]) -> InvalidParameter:
@@ -126,6 +129,7 @@ def read_settings(options: Options) -> dict[str, Any]:
     settings = {field: options.whole(name, low) for name, (field, low) in SETTINGS.items()} | {
         "n_gpu_layers": _layers(options),
         "chat_template": _template(options.text("--template")),
+        "force": options.flag("--force") or None,
     }
     return {name: value for name, value in settings.items() if value is not None}
 

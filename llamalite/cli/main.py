@@ -1,44 +1,46 @@
 """Dispatch of commands, and what becomes of errors: one line on stderr and an exit code.
 
-Owns the table of exit codes. Imports commands only when they are asked for, so that `--version`
-and usage errors take no longer than Python's own start.
+Owns the tables of commands and of exit codes. Imports commands only when they are asked for, so
+that `--version` and usage errors take no longer than Python's own start.
 """
 
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 
 from llamalite import __version__, errors
 from llamalite.cli import terminal
 
-OVERVIEW = f"""\
-llamalite {__version__}: runs GGUF language models on this computer.
+COMMANDS = {
+    "run": "Answer a prompt",
+    "pull": "Fetch models from the Hugging Face Hub or another address",
+    "list": "List the models on this computer",
+    "show": "Print what a model file says about itself",
+    "fit": "Say whether a model fits into this computer's memory, and with how long a context",
+    "rm": "Remove models, or names of models",
+    "import": "Take a GGUF file into the store",
+    "alias": "Give a model another name",
+    "cp": "Give a model's file or a preset a second name",
+    "create": "Make a preset over a model from a Modelfile",
+    "verify": "Check models' files against their digests",
+    "prune": "Remove what downloads and removals left behind",
+    "config": "Show and change settings",
+    "lib": "Fetch, list, choose and remove the native library, libllama",
+    "doctor": "Say what works on this machine, what doesn't, and what to do about it",
+}
+"""What each command does: the first sentence of its module, `llamalite.cli.NAME`."""
 
-Usage:
-  llamalite COMMAND [ARGUMENT...]
-  llamalite COMMAND --help
-  llamalite --version
+SECOND_NAMES = {"ls": "list", "remove": "rm"}
 
-Commands:
-  run     answer a prompt
-  show    print what a model file says about itself
-  lib     fetch, list, choose and remove the native library
-  doctor  say what works on this machine, what doesn't, and what to do
-  help    print this, or a command's help
-
+_HELP = "Print this, or a command's help"
+_EXITS = """\
 Exit codes: 0 done, 1 other failure, 2 wrong usage or request, 3 library, 4 GGUF file, 5 model,
 6 decoding, 7 engine, 8 download, 70 internal error, 130 interrupted, 141 output closed.
 LLAMALITE_DEBUG=1 shows tracebacks too.
 """
-
-COMMANDS = {
-    "run": "llamalite.cli.run",
-    "show": "llamalite.cli.show",
-    "lib": "llamalite.cli.lib",
-    "doctor": "llamalite.cli.doctor",
-}
 
 EXIT_CODES: dict[type[BaseException], int] = {
     errors.LlamaliteError: 1,
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 def dispatch(argv: list[str]) -> int:
     """Run the command that `argv` names and return its exit code."""
     if not argv:
-        terminal.show_on_stderr(OVERVIEW)
+        terminal.show_on_stderr(overview())
         return 2
     name, rest = argv[0], argv[1:]
     if name in {"--version", "-V"}:
@@ -93,14 +95,39 @@ def dispatch(argv: list[str]) -> int:
         return 0
     if name in {"help", "--help", "-h"}:
         if not rest or rest[0] == "help":
-            terminal.write(OVERVIEW)
+            terminal.write(overview())
             return 0
         name, rest = rest[0], ["--help"]
+    name = SECOND_NAMES.get(name, name)
     if name not in COMMANDS:
         raise _unknown(name)
-    command = importlib.import_module(COMMANDS[name])
-    code: int = command.main(rest)
+    code: int = importlib.import_module(module_of(name)).main(rest)
     return code
+
+
+def module_of(name: str) -> str:
+    """Return the module of a command; one called like a keyword of Python has a `_` behind it."""
+    return f"llamalite.cli.{name}" + "_" * keyword.iskeyword(name)
+
+
+def spelled(name: str) -> str:
+    """Return a command's names as the overview and the README print them: `list, ls`."""
+    return ", ".join([name, *(other for other, first in SECOND_NAMES.items() if first == name)])
+
+
+def overview() -> str:
+    """Return what `llamalite help` prints."""
+    rows = {**{spelled(name): does for name, does in COMMANDS.items()}, "help": _HELP}
+    width = max(map(len, rows))
+    commands = "".join(f"  {names:<{width}}  {does}\n" for names, does in rows.items())
+    return (
+        f"llamalite {__version__}: runs GGUF language models on this computer.\n\n"
+        "Usage:\n"
+        "  llamalite COMMAND [ARGUMENT...]\n"
+        "  llamalite COMMAND --help\n"
+        "  llamalite --version\n\n"
+        f"Commands:\n{commands}\n{_EXITS}"
+    )
 
 
 def report(error: BaseException) -> int:
@@ -128,6 +155,8 @@ def _unknown(name: str) -> errors.InvalidParameter:
         return errors.InvalidParameter(
             f"unknown option {name}; options come after a command, see 'llamalite --help'"
         )
-    near = get_close_matches(name, [*COMMANDS, "help"], 1, 0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"commands are {', '.join(COMMANDS)}, help"
+    near = get_close_matches(name, [*COMMANDS, *SECOND_NAMES, "help"], 2)
+    hint = f"commands are {', '.join(COMMANDS)}, help"
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
     return errors.InvalidParameter(f"unknown command {name!r}: {hint}")

@@ -4,17 +4,20 @@ Usage:
   llamalite run [options] [--stop=TEXT]... [--logit-bias=SPEC]...
                 [--dry-sequence-breaker=TEXT]... [--verbose]... [--] [MODEL] [PROMPT]
 
-MODEL is a path to a GGUF file, a short name (smollm2:135m), owner/repo:QUANT or
-owner/repo/FILE.gguf. Without it the model is smollm2:135m; a lone argument is the model.
-PROMPT is the user's message. Without it the prompt is what stdin holds, unless that is a terminal;
-so it is with `-`. One line end at the end of stdin or a file is dropped. A prompt that begins with
-a dash goes behind `--`. The answer is ended with a line end if it has none.
+MODEL is a path to a GGUF file, a name of your own (`llamalite alias`, `llamalite create`), a short
+name (smollm2:135m), owner/repo:QUANT, owner/repo/FILE.gguf, or the beginning of an installed one's.
+Without it the model is the configured default_model, at first smollm2:135m; a lone argument is the
+model. What isn't given is as configured for the model or in general (`llamalite config show`), else
+as stated in brackets. PROMPT is the user's message. Without it the prompt is what stdin holds,
+unless that is a terminal; so it is with `-`. One line end at the end of stdin or a file is dropped.
+A prompt that begins with a dash goes behind `--`. The answer is ended with a line end if it has
+none.
 
 Model and prompt:
   -m, --model=MODEL                 the model, instead of the first argument
   -p, --prompt=TEXT                 the prompt, instead of the last argument
   -f, --file=FILE                   read the prompt from a file
-  --system=TEXT                     system message
+  --system=TEXT                     system message, instead of a configured one
   --raw                             no chat template: the prompt is the text to continue
   --template=NAME                   chat template: a name, a file, or Jinja text
 
@@ -62,7 +65,8 @@ Machine:
   --ubatch-size=N                   most tokens computed at once [default 512]
   --threads=N                       threads for decoding [default physical cores]
   --threads-batch=N                 threads for prefill [default as --threads]
-  --gpu-layers=N                    layers on the GPU, -1 = all [default all if there is a GPU]
+  --gpu-layers=N                    layers on the GPU, -1 = all [default as many as fit]
+  --force                           load the model even if it doesn't fit into memory
 
 Output:
   --json                            one JSON object on stdout instead of text
@@ -81,19 +85,16 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamalite.cli import terminal
 from llamalite.cli.flags import SETTINGS, by_option, read_sampling, read_settings
 from llamalite.cli.options import Options, checked_text, parse, read_file, read_stdin, shown
-from llamalite.config import SamplingConfig
 from llamalite.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from llamalite.llm import LLM, GenerationResult, GenerationStream
-
-DEFAULT_MODEL = "smollm2:135m"
+    from llamalite.models.resolve import Resolved
 
 
 def main(argv: list[str]) -> int:
@@ -109,10 +110,10 @@ def main(argv: list[str]) -> int:
 class Job:
     """What is asked for, checked as far as it can be before anything is loaded."""
 
-    model: str
+    model: str | None  # None = the configured one
     prompt: str
     system: str | None
-    sampling: SamplingConfig
+    sampling: dict[str, Any]  # fields of SamplingConfig that were given
     settings: dict[str, Any]  # keyword arguments of LLM
 
 
@@ -133,8 +134,8 @@ def read_job(options: Options) -> Job:
     return Job(model, prompt, options.text("--system"), sampling, settings)
 
 
-def read_model_and_prompt(options: Options) -> tuple[str, str]:
-    """Return model and prompt, from wherever they were given."""
+def read_model_and_prompt(options: Options) -> tuple[str | None, str]:
+    """Return model, None for the configured one, and prompt, from wherever they were given."""
     model, argument = options.text("MODEL"), options.text("PROMPT")
     if options.text("--model") is not None:
         if argument is not None:
@@ -157,7 +158,7 @@ def read_model_and_prompt(options: Options) -> tuple[str, str]:
     if not prompt:
         taken = "" if given or not model else f" ({shown(model)} was taken for the model)"
         raise InvalidParameter(f"the prompt is empty{taken}", param="prompt")
-    return model or DEFAULT_MODEL, prompt
+    return model, prompt
 
 
 def _read_prompt(given: dict[str, str], model: str | None) -> str:
@@ -180,20 +181,23 @@ def _read_prompt(given: dict[str, str], model: str | None) -> str:
 
 def answer(job: Job, options: Options) -> int:
     """Load the model, generate, print; return the exit code."""
+    from llamalite.cli.bars import shown_pull
+    from llamalite.config.layers import load_config
     from llamalite.ffi import native_log
-    from llamalite.models.resolve import resolve_model
+    from llamalite.models.resolve import resolve
 
     native_log.configure({0: None, 1: "info"}.get(options.count("--verbose"), "debug"))
     quiet = options.flag("--quiet")
     say: Callable[[str], None] = terminal.be_silent if quiet else terminal.say
-    path = resolve_model(job.model, say)
-    with load(job, path, say, draw_progress=terminal.is_terminal() and not quiet) as llm:
+    with shown_pull(quiet) as report:
+        resolved = resolve(job.model or load_config().default_model, say, report)
+    with load(job, resolved, say, draw_progress=terminal.is_terminal() and not quiet) as llm:
         if options.flag("--raw"):
-            stream = llm.stream(job.prompt, job.sampling)
+            stream = llm.stream(job.prompt, **job.sampling)
         else:
             system = [] if job.system is None else [{"role": "system", "content": job.system}]
             messages = [*system, {"role": "user", "content": job.prompt}]
-            stream = llm.stream_chat(messages, job.sampling)
+            stream = llm.stream_chat(messages, **job.sampling)
         code = deliver(stream, show=not options.flag("--json"))
         result = stream.result
         if options.flag("--json"):
@@ -203,7 +207,7 @@ def answer(job: Job, options: Options) -> int:
         return code
 
 
-def load(job: Job, path: Path, say: Callable[[str], None], *, draw_progress: bool) -> LLM:
+def load(job: Job, model: Resolved, say: Callable[[str], None], *, draw_progress: bool) -> LLM:
     """Load the model, after fetching the library if there is none."""
     # Imported only now: numpy and the rest take longer than finding out that a model is missing.
     from llamalite.core.ready import ready_library
@@ -212,7 +216,7 @@ def load(job: Job, path: Path, say: Callable[[str], None], *, draw_progress: boo
     if draw_progress:
         ready_library()  # without `say` a fetch draws its own bar
     try:
-        return LLM(path, say=say, **job.settings)
+        return LLM(model, say=say, **job.settings)
     except InvalidParameter as error:
         raise by_option(error, {name: field for name, (field, _) in SETTINGS.items()}) from None
 

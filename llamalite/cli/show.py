@@ -5,14 +5,16 @@ Usage:
   llamalite show --tensors [--json] [--quiet] [--] MODEL
   llamalite show --metadata=KEY [--json] [--quiet] [--] MODEL
   llamalite show --template [--json] [--quiet] [--] MODEL
+  llamalite show --modelfile [--json] [--quiet] [--] MODEL
 
-MODEL is a path to a GGUF file, a short name (smollm2:135m), owner/repo:QUANT or
-owner/repo/FILE.gguf.
+MODEL is whatever 'llamalite run' takes. Of a model that isn't on this computer the header alone is
+read, by HTTP Range requests, and nothing is kept.
 
 Options:
   --tensors         the tensor table: name, type, shape (contiguous dimension first), bytes
   --metadata=KEY    one metadata value: text as it is, everything else as JSON
   --template        the chat template; with --json all of them by name
+  --modelfile       the Modelfile that makes the preset MODEL
   --json            print JSON
   -q, --quiet       no notices
   -h, --help        print this
@@ -25,15 +27,27 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamalite.cli import terminal
+from llamalite.cli.headers import Found, open_header
 from llamalite.cli.options import Options, parse, shown
-from llamalite.errors import InvalidParameter
+from llamalite.errors import BadField, InvalidParameter
 from llamalite.gguf import GGUFReader, ModelSummary
-from llamalite.models.resolve import resolve_model
+
+if TYPE_CHECKING:
+    from llamalite.models.fit.plan import Plan
+    from llamalite.models.store.installed import InstalledModel
 
 Say = Callable[[str], None]
+
+_SOURCES = {
+    "hub": "the Hub",
+    "url": "the address",
+    "import": "copied from",
+    "link": "a link to",
+    "wheel": "the Python package",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -42,14 +56,29 @@ def main(argv: list[str]) -> int:
     if options is None:
         return 0
     say = terminal.be_silent if options.flag("--quiet") else terminal.say
-    path = resolve_model(options.text("MODEL") or "", say)
-    with GGUFReader(path) as reader:
-        for line in _lines(reader, options, say):
+    name = options.text("MODEL") or ""
+    if options.flag("--modelfile"):
+        terminal.write(_modelfile(name, as_json=options.flag("--json")))
+        return 0
+    with open_header(name, say) as found:
+        for line in _lines(found, options, say):
             terminal.write(line if line.endswith("\n") else line + "\n")
     return 0
 
 
-def _lines(reader: GGUFReader, options: Options, say: Say) -> Iterator[str]:
+def _modelfile(name: str, *, as_json: bool) -> str:
+    """Return the Modelfile of a preset or alias; of any other model, one that says no more."""
+    from llamalite.config import ModelConfig
+    from llamalite.models.locate import locate
+    from llamalite.models.modelfile import format_modelfile
+    from llamalite.models.store.named import read_named
+
+    preset = read_named(name) or locate(name).preset or ModelConfig(model=name)
+    return _json(preset.to_dict()) + "\n" if as_json else format_modelfile(preset)
+
+
+def _lines(found: Found, options: Options, say: Say) -> Iterator[str]:
+    reader = found.reader
     as_json = options.flag("--json")
     key = options.text("--metadata")
     if key is not None:
@@ -65,8 +94,7 @@ def _lines(reader: GGUFReader, options: Options, say: Say) -> Iterator[str]:
         ]
         yield from [_json(rows)] if as_json else _tensor_table(rows)
     else:
-        summary = reader.summary
-        yield from [_json(summary)] if as_json else _summary(summary, reader)
+        yield from [_json(_to_dict(found))] if as_json else _summary(found)
 
 
 def _metadata(reader: GGUFReader, key: str) -> Any:
@@ -107,10 +135,63 @@ def _tensor_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _summary(summary: ModelSummary, reader: GGUFReader) -> Iterator[str]:
+def _to_dict(found: Found) -> dict[str, Any]:
+    from llamalite.models.fit.report import to_dict
+
+    plan, installed = _plan(found.reader), found.located.installed
+    summary: dict[str, Any] = _plain(found.reader.summary)
+    return {
+        **summary,
+        "path": found.reader.path,
+        "is_here": found.located.path is not None,
+        "installed_as": installed.name if installed else None,
+        "source": installed.source if installed else None,
+        "origin": installed.origin if installed else _target(found),
+        "names": list(installed.names) if installed else [],
+        "fit": to_dict(plan) if plan else None,
+    }
+
+
+def _plan(reader: GGUFReader) -> Plan | None:
+    """Return whether the model fits here; None for files that are no whole model."""
+    from llamalite.models.fit.machine import Machine, free_ram, this_machine
+    from llamalite.models.fit.plan import plan
+
+    try:
+        in_ram = plan(reader, Machine(free_ram()))
+        # PERF: a model that fits in RAM fits; finding out about GPUs takes longer than all this.
+        return in_ram if in_ram.fits else plan(reader, this_machine(ask_devices=False))
+    except BadField:
+        return None
+
+
+def _verdict(reader: GGUFReader) -> str | None:
+    from llamalite.models.fit.report import verdict
+
+    plan = _plan(reader)
+    return verdict(plan) if plan else None
+
+
+def _target(found: Found) -> str | None:
+    return str(found.located.target) if found.located.target else None
+
+
+def _origin(found: Found, installed: InstalledModel | None) -> str | None:
+    if found.located.path is None:
+        return f"{_target(found)}, not on this computer"
+    if installed is None or installed.source not in _SOURCES:
+        return None
+    return _join(_SOURCES[installed.source], installed.origin, sep=" ")
+
+
+def _summary(found: Found) -> Iterator[str]:
+    reader, installed = found.reader, found.located.installed
+    summary = reader.summary
     rows = [
         ("model", _join(summary.name, summary.architecture, summary.type, sep=", ")),
         ("file", _file(summary, reader)),
+        ("from", _origin(found, installed)),
+        ("installed as", _join(installed.name, *installed.names, sep=", ") if installed else None),
         ("parameters", _count(summary.n_params)),
         ("quantization", _quantization(summary)),
         ("context", f"{summary.n_ctx_train} tokens" if summary.n_ctx_train else None),
@@ -121,6 +202,7 @@ def _summary(summary: ModelSummary, reader: GGUFReader) -> Iterator[str]:
         ("chat templates", _join(*summary.chat_templates, sep=", ") or "none"),
         ("license", summary.license),
         ("metadata", f"{len(reader.metadata)} keys"),
+        ("fits here", _verdict(reader)),
     ]
     for name, value in rows:
         if value:

@@ -7,9 +7,37 @@ Owns the environment variables that are no settings of a model. Imports the stan
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from llamalite.errors import InvalidParameter
+
+TYPE_CHECKING = False  # PERF: typing takes long to import
+if TYPE_CHECKING:
+    from llamalite.config.settings import LLMConfig
+
+_IN_FORCE: ContextVar[LLMConfig | None] = ContextVar("llamalite's configuration", default=None)
+
+
+@contextmanager
+def in_force(settings: LLMConfig | None) -> Iterator[None]:
+    """Let a configuration stand for file, environment and defaults, in this thread's block alone.
+
+    Args:
+        settings: what `load_config` and `models_dir` go by meanwhile; None changes nothing.
+    """
+    token = _IN_FORCE.set(settings or _IN_FORCE.get())
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
+
+
+def given_config() -> LLMConfig | None:
+    """Return the configuration that `in_force` was given, or None."""
+    return _IN_FORCE.get()
 
 
 def home() -> Path:
@@ -53,6 +81,37 @@ def user_path(text: str, name: str) -> Path:
             param=name,
         )
     return Path(path)
+
+
+def config_path() -> Path:
+    """Return where the configuration file is, or would be: `LLAMALITE_CONFIG`, else under home."""
+    value = os.environ.get("LLAMALITE_CONFIG")
+    return user_path(value, "LLAMALITE_CONFIG") if value else home() / "config.toml"
+
+
+def is_configured() -> bool:
+    """Say whether a file or `in_force` gives a configuration; without one there are no aliases."""
+    given = given_config() is not None or os.environ.get("LLAMALITE_CONFIG")
+    return bool(given) or os.path.lexists(config_path())
+
+
+def models_dir() -> Path:
+    """Return the folder for models that aren't in the Hub's cache.
+
+    Raises:
+        InvalidParameter: the configuration is faulty.
+    """
+    if (given := given_config()) is not None:
+        return given.models_dir or home() / "models"
+    value = os.environ.get("LLAMALITE_MODELS_DIR")
+    if value:
+        return user_path(value, "LLAMALITE_MODELS_DIR")
+    configured = None
+    if is_configured():
+        from llamalite.config.layers import load_config
+
+        configured = load_config().models_dir
+    return configured or home() / "models"
 
 
 def library_override() -> Path | None:

@@ -1,6 +1,6 @@
 """The folders llamalite works in: whether they can be used, and the models in them.
 
-Makes nothing in them that stays. Imports `models`, `config`, `errors` and `report`.
+Makes nothing in them that stays. Imports `config`, `errors` and `report`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pathlib import Path
 from llamalite import config
 from llamalite.doctor.report import HomeFacts, ModelFacts, Problem
 from llamalite.errors import LlamaliteError
-from llamalite.models.fetch import models_dir
 
 _MOST_MODELS = 200
 
 
 def folder_problem() -> Problem | None:
-    """Say why `LLAMALITE_HOME` or `LLAMALITE_LIB` names no folder at all, or None."""
-    for name, named in (
-        ("LLAMALITE_HOME", config.home),
-        ("LLAMALITE_LIB", config.library_override),
+    """Say why a setting names no folder at all, or that the configuration is faulty, or None."""
+    for name, named, advice in (
+        ("LLAMALITE_HOME", config.home, "set LLAMALITE_HOME to a folder"),
+        ("LLAMALITE_LIB", config.library_override, "set LLAMALITE_LIB to a folder"),
+        ("models_dir", config.models_dir, "correct it, or see 'llamalite config --help'"),
     ):
         try:
             folder = named()
             if folder is not None:
                 folder.absolute()
         except LlamaliteError as error:
-            return Problem.of(str(error), f"set {name} to a folder", is_fatal=True)
+            return Problem.of(str(error), advice, is_fatal=True)
         except FileNotFoundError:
             return Problem(
                 f"the current folder is gone, and {name} is relative to it",
@@ -97,7 +97,7 @@ def model_facts() -> tuple[tuple[ModelFacts, ...], tuple[str, ...]]:
             unreadable[str(error.filename)] = f"{error.filename} ({error.strerror})"
 
     def models() -> Iterator[ModelFacts]:
-        for folder in (models_dir(), *_snapshots(Path(HF_HUB_CACHE), skip)):
+        for folder in (config.models_dir(), *_snapshots(Path(HF_HUB_CACHE), skip)):
             yield from _models(folder, skip)
 
     found = tuple(islice(models(), _MOST_MODELS))

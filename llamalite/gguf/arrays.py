@@ -150,8 +150,7 @@ def parse_array(source: Source, pos: int, depth: int = 0) -> tuple[Array[Any], i
     if number in _ITEM_SIZES:
         kind = ValueType(number)
         end = start + count * _ITEM_SIZES[kind]
-        if end > source.size:
-            raise source.truncated(pos, f"an array of {count} {kind.name}")
+        source.need(pos, end, f"an array of {count} {kind.name}")
         return NumberArray(source, kind, start, count), end
     if number == ValueType.STRING:
         marks, end = source.walk_strings(start, count)

@@ -40,7 +40,7 @@ class Field(NamedTuple):
 
 def read_version(source: Source) -> int:
     """Return the version and set the byte order, which the version's own bytes show."""
-    magic = source.buffer[: len(MAGIC)]
+    magic = source.read(0, min(len(MAGIC), source.size), "the magic")
     if magic != MAGIC:
         found = f"starts with {magic!r}" if magic else "is empty"
         raise NotGGUF(f"is no GGUF file (it {found}): give a .gguf model", path=source.path)

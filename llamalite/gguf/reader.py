@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llamalite.errors import GGUFError
 from llamalite.gguf.constants import BLOCKS, GGMLType, ValueType, tensor_n_bytes
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
     from llamalite.gguf.arrays import Array
     from llamalite.gguf.source import ByteOrder
+    from llamalite.gguf.split import Split
     from llamalite.gguf.view import ModelSummary
 
     Value = str | int | float | bool | Array[Any]
+
+Reader = TypeVar("Reader", bound="GGUFReader")
 
 
 class TensorInfo(NamedTuple):
@@ -128,15 +131,26 @@ class GGUFReader:
                 raise
 
     @classmethod
-    def from_bytes(cls, content: bytes | bytearray | memoryview, path: str = "") -> GGUFReader:
+    def from_bytes(
+        cls: type[Reader],
+        content: bytes | bytearray | memoryview,
+        path: str = "",
+        *,
+        size: int | None = None,
+    ) -> Reader:
         """Read a file that is already in memory; a split model's siblings are not looked for.
 
         Args:
-            content: the file's bytes.
+            content: the file's bytes, or the first of them: at least those of the header.
             path: a name for error messages.
+            size: bytes of the whole file; None = that is all of it.
+
+        Raises:
+            Incomplete: the header goes on behind these bytes; `n_needed` says how far at least.
+            GGUFError: the file is malformed.
         """
         reader = cls.__new__(cls)
-        reader._load(Source(bytes(content), path))
+        reader._load(Source(bytes(content), path, size=size))
         return reader
 
     def _load(self, source: Source) -> None:
@@ -182,31 +196,56 @@ class GGUFReader:
         return TensorInfo(name, shape, GGMLType(number), offset, n_bytes, self.path, start)
 
     def _add_siblings(self) -> None:
-        # Split models carry the key in every part, whole models only now and then, as 0 or 1.
-        from llamalite.gguf.split import sibling_paths, split_of
+        from llamalite.gguf.split import sibling_paths
 
-        split = split_of(self.metadata, self.path)
+        split = self.split
         if split is None or split.no != 0 or split.n_parts < 2:
             return
-        tensors = list(self.tensors)
-        paths = [self.path]
-        for number, path in sibling_paths(self.path, split):
-            with GGUFReader(path, follow_split=False) as part:
-                found = split_of(part.metadata, path)
-                if found is None or found.no != number or found.n_parts != split.n_parts:
-                    raise part._source.bad(
-                        None, f"is not part {number + 1} of {split.n_parts}, as its name says"
-                    )
-                tensors += part.tensors
-                paths.append(path)
-                self.n_bytes += part.n_bytes
+
+        def parts() -> Iterator[GGUFReader]:
+            for path in sibling_paths(self.path, split):
+                with GGUFReader(path, follow_split=False) as part:
+                    yield part
+
+        self.join(parts())
+
+    @property
+    def split(self) -> Split | None:
+        """Which part of a split model this file is, or None; raises BadField as `split_of` does."""
+        # Split models carry the key in every part, whole models only now and then, as 0 or 1.
+        from llamalite.gguf.split import split_of
+
+        return split_of(self.metadata, self.path)
+
+    def join(self, parts: Iterable[GGUFReader]) -> None:
+        """Take the tensors of a split model's other parts into this, the first.
+
+        Args:
+            parts: all others, in order; each is read from only until the next is asked for.
+
+        Raises:
+            GGUFError: they are not the parts of one model.
+        """
+        split = self.split
+        n_parts = split.n_parts if split is not None else 1
+        tensors, paths, n_bytes = list(self.tensors), [self.path], self.n_bytes
+        for number, part in enumerate(parts, 1):
+            found = part.split
+            if found is None or (found.no, found.n_parts) != (number, n_parts):
+                raise part._source.bad(
+                    None, f"is not part {number + 1} of {n_parts}, as its name says"
+                )
+            tensors += part.tensors
+            paths.append(part.path)
+            n_bytes += part.n_bytes
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise self._source.bad(None, "two parts of this split model have the same tensor")
-        if split.n_tensors is not None and split.n_tensors != len(tensors):
+        n_tensors = split.n_tensors if split is not None else None
+        if n_tensors is not None and n_tensors != len(tensors):
             raise self._source.bad(
-                None, f"its parts have {len(tensors)} tensors together, not {split.n_tensors}"
+                None, f"its parts have {len(tensors)} tensors together, not {n_tensors}"
             )
-        self.tensors, self.paths = tuple(tensors), tuple(paths)
+        self.tensors, self.paths, self.n_bytes = tuple(tensors), tuple(paths), n_bytes
 
     @cached_property
     def summary(self) -> ModelSummary:
@@ -219,7 +258,8 @@ class GGUFReader:
         """Return a tensor's values as they lie in the file, uncopied.
 
         Raises:
-            GGUFError: the reader was closed, or the tensor lies in another part of a split model.
+            GGUFError: the reader was closed, the tensor lies in another part of a split model, or
+                its values are not in the bytes that the reader was made of.
         """
         if tensor.path != self.path:
             raise GGUFError(

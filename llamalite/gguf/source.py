@@ -17,7 +17,7 @@ from functools import cache
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from llamalite.errors import BadField, GGUFError, Truncated
+from llamalite.errors import BadField, GGUFError, Incomplete, Truncated
 from llamalite.gguf.constants import SCALAR_CODES, ValueType
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ class Source:
 
     Attributes:
         path: the file as it was given; "" for bytes in memory.
-        size: bytes in the file.
+        size: bytes in the file, of which `buffer` may hold the first alone.
     """
 
-    def __init__(self, buffer: Buffer, path: str, byteorder: ByteOrder = "little") -> None:
+    def __init__(self, buffer: Buffer, path: str, *, size: int | None = None) -> None:
         self.buffer = buffer
         self.path = path
-        self.size = len(buffer)
+        self.size = len(buffer) if size is None else size
         self._closed = False
-        self.set_byteorder(byteorder)
+        self.set_byteorder("little")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Source:
@@ -84,6 +84,24 @@ class Source:
             with suppress(BufferError):
                 buffer.close()
 
+    def need(self, pos: int, stop: int, what: str) -> None:
+        """Raise GGUFError unless the bytes of `what`, which begin at `pos`, are here up to `stop`.
+
+        Raises:
+            Truncated: the file has no such bytes.
+            Incomplete: the file has them, and they were not given.
+        """
+        if stop <= len(self.buffer):
+            return
+        if stop > self.size or self._closed:
+            raise self.truncated(pos, what)
+        raise Incomplete(
+            f"{what} ends at byte {stop}, and the first {len(self.buffer)} bytes alone are here",
+            stop,
+            path=self.path,
+            offset=pos,
+        )
+
     def truncated(self, pos: int, what: str) -> GGUFError:
         """Return the error for something that would end past the end of the file."""
         if self._closed:
@@ -100,10 +118,8 @@ class Source:
 
     def unpack(self, layout: struct.Struct, pos: int, what: str = "a number") -> tuple[Any, ...]:
         """Return the numbers at `pos`."""
-        try:
-            return layout.unpack_from(self.buffer, pos)
-        except (struct.error, IndexError, OverflowError):
-            raise self.truncated(pos, what) from None
+        self.need(pos, pos + layout.size, what)
+        return layout.unpack_from(self.buffer, pos)
 
     def u32(self, pos: int) -> int:
         """Return the uint32 at `pos`."""
@@ -129,22 +145,19 @@ class Source:
 
     def read(self, start: int, stop: int, what: str = "a value") -> bytes:
         """Return a copy of the bytes from `start` up to `stop`."""
-        if stop > len(self.buffer):
-            raise self.truncated(start, what)
+        self.need(start, stop, what)
         return self.buffer[start:stop]
 
     def view(self, start: int, stop: int) -> memoryview:
         """Return the bytes from `start` up to `stop`, uncopied."""
-        if stop > len(self.buffer):
-            raise self.truncated(start, "a tensor")
+        self.need(start, stop, "a tensor")
         return memoryview(self.buffer)[start:stop]
 
     def string_at(self, pos: int, what: str = "a string") -> tuple[int, int]:
         """Return where the bytes of the string at `pos` start and stop."""
         start = pos + 8
         stop = start + self.u64(pos)
-        if stop > self.size:
-            raise self.truncated(pos, what)
+        self.need(pos, stop, what)
         return start, stop
 
     def text(self, start: int, stop: int) -> str:
@@ -173,7 +186,7 @@ class Source:
             end = skip(self.buffer, pos, count, self._u64.unpack_from)
         except (struct.error, IndexError, OverflowError):
             end = self.size + 1
-        if end > self.size:
+        if end > len(self.buffer):
             for _ in range(count):  # again, slowly, to find which string it is
                 pos = self.string_at(pos)[1]
         return end

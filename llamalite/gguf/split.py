@@ -56,8 +56,8 @@ def part_path(prefix: str, no: int, count: int) -> str:
     return f"{prefix}-{no + 1:05d}-of-{count:05d}.gguf"
 
 
-def sibling_paths(path: str, split: Split) -> Iterator[tuple[int, str]]:
-    """Yield number and path of the parts after the first.
+def sibling_paths(path: str, split: Split) -> Iterator[str]:
+    """Yield the paths of the parts after the first.
 
     Raises:
         GGUFError: the first part's name doesn't follow the pattern, or a sibling is missing.
@@ -78,4 +78,4 @@ def sibling_paths(path: str, split: Split) -> Iterator[tuple[int, str]]:
                 f"{os.path.basename(sibling)} beside it",
                 path=path,
             )
-        yield number, sibling
+        yield sibling

@@ -82,22 +82,20 @@ def compare(path: Path, n_fill: int = 0, **settings: Any) -> tuple[Estimate, dic
 
 
 def check(found: Estimate, measured: dict[str, float]) -> None:
-    assert found.cache_bytes / MIB == pytest.approx(measured["KV"] + measured["RS"], abs=0.02)
+    assert found.total.cache_bytes / MIB == pytest.approx(measured["KV"] + measured["RS"], abs=0.02)
     assert found.reserved_bytes / MIB == pytest.approx(measured["compute"], rel=0.15)
     # Repacked weights lie in memory twice as long as the system leaves the file's pages there.
     resident = measured["rss"] - measured["CPU_REPACK"] * MIB
-    assert found.total_bytes == pytest.approx(resident, rel=0.10)
+    assert found.total.total_bytes == pytest.approx(resident, rel=0.10)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"n_ctx": 512},
-        {"n_ctx": 2048, "n_ubatch": 256},
-        {"n_ctx": 8192, "n_ubatch": 128},
-        {"n_ctx": 8192, "n_ubatch": 128, "type_k": 8, "type_v": 8},
-        {"n_ctx": 2048, "n_ubatch": 256, "type_k": 2, "type_v": 2},
-        {"n_ctx": 4096, "n_ubatch": 128, "n_seq_max": 4},
+        {"n_ctx": 8192, "n_ubatch": 64, "type_k": 8, "type_v": 8},
+        {"n_ctx": 2048, "n_ubatch": 64, "type_k": 2, "type_v": 2},
+        {"n_ctx": 4096, "n_ubatch": 64, "n_seq_max": 4},
     ],
     ids=json.dumps,
 )
@@ -137,7 +135,6 @@ MLA: dict[str, Any] = {
 }
 ROPE = {"rope__dimension_count": 64}
 SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "GQA": ("llama", {"n_head_kv": 2, **ROPE}, {"n_ctx": 512}),
     "MHA, 8192 tokens": ("llama", {**ROPE}, {"n_ctx": 8192}),
     "own output, q8_0": (
         "llama",
@@ -146,13 +143,15 @@ SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "no flash attention": (
         "llama",
-        {**ROPE},
+        {"n_layer": 4, **ROPE},
         # All scores at once: what they take grows until the context is full.
-        {"n_ctx": 1024, "flash_attn_type": 0, "n_fill": 1024},
+        {"n_ctx": 512, "flash_attn_type": 0, "n_fill": 512},
     ),
-    "a full context": ("llama", {"n_head_kv": 2, **ROPE}, {"n_ctx": 2048, "n_fill": 2048}),
-    "heads by layer": ("deci", {"n_head_kv": [8, 4, 2, 1, 8, 4, 2, 1], **ROPE}, {"n_ctx": 4096}),
-    "windows, kept whole": ("gemma3", GEMMA, {"n_ctx": 4096}),
+    "GQA, a full context": (
+        "llama",
+        {"n_head_kv": 2, "n_layer": 4, **ROPE},
+        {"n_ctx": 1024, "n_fill": 1024},
+    ),
     "windows alone": ("gemma3", GEMMA, {"n_ctx": 8192, "swa_full": False}),
     "windows, every other": ("gemma2", GEMMA, {"n_ctx": 2048, "type_k": 8, "type_v": 8}),
     "experts": (
@@ -165,7 +164,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "recurrent": (
         "mamba2",
         {"n_head": 0, "n_head_kv": 0, "n_ff": 0, "n_layer": 16, **SSM},
-        {"n_ctx": 2048, "n_seq_max": 4},
+        {"n_ctx": 2048, "n_seq_max": 4, "n_ubatch": 256},
     ),
     "hybrid": ("granitehybrid", {"n_head_kv": [0, 0, 0, 2] * 2, **SSM}, {"n_ctx": 8192}),
     "short convolutions": (
@@ -185,4 +184,4 @@ SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 def test_generated_shapes(library: Library, tmp_path: Path, name: str) -> None:
     arch, how, settings = SHAPES[name]
     path = write_shaped(tmp_path / "shape.gguf", arch, **how)
-    check(*compare(path, **{"n_ubatch": 256, **settings}))
+    check(*compare(path, **{"n_ubatch": 128, **settings}))

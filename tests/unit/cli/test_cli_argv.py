@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalite.cli.argv import ALIASES, canonical, declared_options
-from llamalite.cli.main import COMMANDS
+from llamalite.cli.main import COMMANDS, module_of
 from llamalite.cli.run import __doc__ as run_usage
 from llamalite.errors import InvalidParameter
 
@@ -76,9 +76,9 @@ def test_what_is_not_understood_is_refused(given_: list[str], says: str) -> None
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("module", COMMANDS.values())
-def test_docopt_sees_the_same_options_in_every_usage(module: str) -> None:
-    usage = importlib.import_module(module).__doc__
+@pytest.mark.parametrize("command", COMMANDS)
+def test_docopt_sees_the_same_options_in_every_usage(command: str) -> None:
+    usage = importlib.import_module(module_of(command)).__doc__
     mine = declared_options(usage)
     sections = docopt.parse_docstring_sections(usage)
     theirs = docopt.parse_options(sections.after_usage)

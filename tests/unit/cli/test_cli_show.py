@@ -1,12 +1,36 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_process import llamalite
+from support.gguf_models import write_vocabulary
+from support.loopback_hub import LoopbackHub
+from support.shaped_models import write_shaped
 
-from llamalite.gguf import GGMLType, GGUFWriter
+from llamalite.gguf import GGMLType, GGUFReader, GGUFWriter
+
+REPO, FILE = "owner/Tiny-GGUF", "tiny-Q8_0.gguf"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a Hub's cache with nothing in them."""
+    monkeypatch.setenv("LLAMALITE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("LLAMALITE_LIB", "LLAMALITE_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +127,100 @@ def test_failures_are_one_line(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.startswith("llamalite: ")
         assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def installed(home: Path) -> Path:
+    """A whole model in the folder for models, as large as they come small."""
+    folder = home / "models"
+    folder.mkdir(parents=True)
+    return write_shaped(folder / "Own-Q8_0.gguf", "llama", n_embd=64, n_ff=64, n_vocab=256)
+
+
+def test_a_model_here_shows_its_names_and_whether_it_fits(installed: Path) -> None:
+    done = llamalite("alias", "mine", "own-q8_0")
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split("  ", 1) for line in show("MINE").splitlines())
+    assert lines["installed as"].strip() == "Own-Q8_0, mine"
+    assert lines["fits here"].strip().startswith("yes, with a context of 8192 tokens: ")
+    found = json.loads(show("--json", str(installed)))
+    assert found["path"] == str(installed)
+    assert (found["is_here"], found["installed_as"], found["names"]) == (True, "Own-Q8_0", ["mine"])
+    assert found["fit"]["fits"] is True
+    assert found["fit"]["n_ctx"] == 8192
+
+
+def test_where_a_model_came_from(home: Path, installed: Path, tmp_path: Path) -> None:
+    source = installed.rename(tmp_path / "Elsewhere.gguf")
+    done = llamalite("import", str(source))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(show("--json", "elsewhere"))
+    assert (found["source"], found["origin"]) == ("import", str(source))
+    assert f"copied from {source}\n" in show("elsewhere")
+
+
+def test_modelfile_prints_a_preset_back(installed: Path, tmp_path: Path) -> None:
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text('from own-q8_0\nSYSTEM """Be\nbrief."""\nparameter temperature 0.2\n')
+    done = llamalite("create", "terse", "-f", str(modelfile))
+    assert done.returncode == 0, done.stderr
+    printed = show("--modelfile", "terse")
+    assert printed.splitlines()[0] == "FROM own-q8_0"
+    assert "PARAMETER temperature 0.2\n" in printed
+    again = tmp_path / "Modelfile2"
+    again.write_text(printed)
+    assert llamalite("create", "twin", "-f", str(again)).returncode == 0
+    assert show("--modelfile", "twin") == printed
+    assert json.loads(show("--modelfile", "--json", "twin"))["system_prompt"] == "Be\nbrief."
+    assert show("--modelfile", str(installed)) == f"FROM {installed}\n"
+    assert "FROM absent" not in llamalite("show", "--modelfile", "absent").stdout
+
+
+def test_a_model_elsewhere_is_shown_without_fetching_it(hub: LoopbackHub, tmp_path: Path) -> None:
+    content = write_vocabulary(tmp_path / FILE, 44_000, merges=True).read_bytes()
+    # As much header in as much file as SmolLM2-135M in Q4_1 has.
+    with GGUFReader(tmp_path / FILE) as reader:
+        n_bytes = int(reader.data_offset / (1_785_664 / 98_362_432))
+    files = {FILE: content + bytes(n_bytes - len(content)), "README.md": b"# Tiny\n" * 100}
+    hub.repos[REPO] = files
+    done = llamalite("show", "--json", f"hf:{REPO}:q8_0")
+    assert done.returncode == 0, done.stderr
+    assert hub.n_sent < 0.02 * n_bytes
+    found = json.loads(done.stdout)
+    assert (found["n_bytes"], found["is_here"]) == (n_bytes, False)
+    assert found["n_vocab"] == 44_000
+    assert "not on this computer: 1." in done.stderr
+    assert not list((tmp_path / "hf").rglob("*.gguf"))
+    assert not list((tmp_path / "home").rglob("*.gguf"))
+
+
+def test_what_is_chosen_on_the_hub_is_said(hub: LoopbackHub, tmp_path: Path) -> None:
+    content = write_shaped(tmp_path / "m.gguf", "llama", n_embd=64, n_ff=64, n_vocab=256)
+    files = {f"m-{quant}.gguf": content.read_bytes() for quant in ("Q4_K_S", "Q4_K_M", "Q8_0")}
+    hub.repos[REPO] = files
+    done = llamalite("show", REPO)
+    assert "taking Q4_K_M" in done.stderr
+    assert f"{REPO}/m-Q4_K_M.gguf" in done.stdout
+    assert f"from            {REPO}, not on this computer\n" in done.stdout
+    assert "fits here       yes" in done.stdout
+    by_address = show(f"{hub.storage_url}/{REPO}/m-Q8_0.gguf")
+    assert "m-Q8_0.gguf, not on this computer" in by_address
+    assert show("--metadata=general.architecture", f"{REPO}/m-Q8_0.gguf") == "llama\n"
+    for wanted, code in ((f"{REPO}:Q5_K_M", 5), (f"{REPO}/m-Q2_K.gguf", 8), ("owner/none:Q8_0", 8)):
+        done = llamalite("show", wanted)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr.count("\n") == 1
+
+
+def test_showing_is_quick(home: Path, tmp_path: Path) -> None:
+    """With as large a vocabulary as SmolLM2 has, Python's start and all imports included."""
+    (home / "models").mkdir(parents=True)
+    write_vocabulary(home / "models" / FILE, 49_152, merges=True)
+    environment = {"PYTHONPYCACHEPREFIX": str(tmp_path / "pyc"), "PYTHONDONTWRITEBYTECODE": ""}
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        done = llamalite("show", "tiny-Q8_0", env=environment)
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert min(times) < 0.2

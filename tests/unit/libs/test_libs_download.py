@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.loopback_github import LoopbackGitHub, serving
+from support.loopback_hub import LoopbackHub
 from support.unreachable_hosts import answering, closed_port
 
 from llamalite.errors import ChecksumMismatch, DownloadError
@@ -421,3 +422,66 @@ def test_lines_for_a_person_never_fail(
 def test_a_line_for_a_person_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     say_on_stderr("a\x1b[31mb\nc\udcff")
     assert capsys.readouterr().err == "a\\x1b[31mb\\nc\\udcff\n"
+
+
+class _Noted:
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.received: list[int] = []
+        self.lines: list[str] = []
+        self.expect, self.at, self.say = self.sizes.append, self.received.append, self.lines.append
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with LoopbackHub(repos={"o/r": {"m.gguf": CONTENT, "notes": b"notes"}}) as hub:
+        yield hub
+
+
+def test_a_progress_that_is_given_is_told_and_nothing_is_shown(
+    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted = _Noted()
+    url = f"{hub.storage_url}/o/r/m.gguf"
+    download(url, tmp_path / "x", len(CONTENT), SHA256, progress=noted)
+    assert noted.sizes[0] == noted.received[-1] == len(CONTENT)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_secrets_follow_to_the_same_host_and_no_further(hub: LoopbackHub, tmp_path: Path) -> None:
+    secrets = {"Authorization": "Bearer secret"}
+    for file in ("m.gguf", "notes"):
+        url = f"{hub.url}/o/r/resolve/main/{file}"
+        download(url, tmp_path / "x", None, None, lambda _: None, secrets=secrets)
+    with_secret = [path for _, _, path, headers in hub.seen if "authorization" in headers]
+    assert [path.split("/")[3] for path in with_secret] == ["resolve", "resolve", "models"]
+    assert len(hub.requests("storage", "GET")) == 1
+
+
+def test_a_server_that_is_gone_after_a_break_is_given_some_time(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        if not waits:
+            hub.close()
+        waits.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    hub.cuts = [1000]
+    with pytest.raises(DownloadError, match="refused"):
+        download(f"{hub.storage_url}/o/r/m.gguf", tmp_path / "x", None, SHA256, lambda _: None)
+    assert waits == [0.2, 1.0, 2.0, 4.0, 4.0]
+
+
+def test_what_never_ends_is_refused(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_BYTES", 1000)
+    hub.lengthless = True
+    with pytest.raises(ChecksumMismatch, match="gave more than 1,000 bytes"):
+        download(f"{hub.storage_url}/o/r/m.gguf", tmp_path / "x", None, None, lambda _: None)
+    assert not (tmp_path / "x").exists()

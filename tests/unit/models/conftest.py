@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from models_loopback_hub import LoopbackHub
 from models_tiny_wheel import CONTENT, FILE, MEMBER, REPO, make_wheel
+from support.loopback_hub import LoopbackHub
 
 from llamalite.libs.transfer.reach import forget_answers
 from llamalite.models.names import catalog
@@ -20,6 +20,7 @@ def empty_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LLAMALITE_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LLAMALITE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_ENDPOINT", closed_port())

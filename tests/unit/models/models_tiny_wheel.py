@@ -7,9 +7,13 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+from support.gguf_models import raw_field, raw_file, raw_string
+
 REPO = "owner/Tiny-GGUF"
 FILE = "Tiny.Q4_1.gguf"
-CONTENT = b"GGUF" + bytes(range(256)) * 400
+CONTENT = raw_file(
+    [raw_field("general.architecture", 8, raw_string("llama"))], values=bytes(range(256)) * 400
+)
 MEMBER = "tiny_wheel/Tiny.Q4_1.gguf"
 
 

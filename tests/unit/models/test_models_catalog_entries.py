@@ -7,7 +7,7 @@ import pytest
 from llamalite.models.names.catalog import CATALOG
 from llamalite.models.names.families import FAMILIES, Family
 from llamalite.models.names.quantization import is_model, parse_quantization, read_quantization
-from llamalite.models.names.reference import HubReference, parse_reference, pick_file
+from llamalite.models.names.reference import HubReference, parse_reference
 from llamalite.models.names.repository import RepoFile, choose_model, group_models
 
 SPDX = {"Apache-2.0", "MIT"}
@@ -20,12 +20,17 @@ def test_names_and_repositories_are_unique() -> None:
     assert len({family.repo.lower() for family in FAMILIES}) == len(FAMILIES)
 
 
-def test_the_catalog_s_own_models_are_among_them() -> None:
-    known = {family.name: family for family in FAMILIES}
-    for entry in CATALOG:
-        family = known[entry.name]
-        assert (family.repo, family.licence) == (entry.repo, entry.licence)
-        assert entry.file in family.files.values()
+def test_the_catalog_has_each_of_their_files() -> None:
+    files = {(entry.repo, entry.file): entry for entry in CATALOG}
+    assert len(files) == sum(len(family.files) for family in FAMILIES)
+    for family in FAMILIES:
+        for quant, file in family.files.items():
+            entry = files[family.repo, file]
+            assert (entry.quant, entry.licence, entry.n_ctx) == (
+                quant.replace("FP16", "F16"),
+                family.licence,
+                family.n_ctx,
+            )
 
 
 @each
@@ -39,6 +44,7 @@ def test_an_entry_is_well_formed(family: Family) -> None:
 
 @each
 def test_its_files_are_the_models_that_their_quantizations_name(family: Family) -> None:
+    models = group_models(RepoFile(file) for file in family.files.values())
     for quant, file in family.files.items():
         assert parse_reference(f"hf:{family.repo}/{file}") == HubReference(
             family.repo, file=file, explicit=True
@@ -46,9 +52,8 @@ def test_its_files_are_the_models_that_their_quantizations_name(family: Family) 
         assert is_model(file)
         assert read_quantization(file) == parse_quantization(quant)
         assert parse_reference(f"{family.repo}:{quant}") == HubReference(family.repo, quant)
-        assert pick_file(family.files.values(), HubReference(family.repo, quant)) == file
-    files = list(family.files.values())
-    assert [m.file for m in group_models(RepoFile(file) for file in files)] == files
+        assert choose_model(models, quant, family.repo).model.file == file
+    assert [model.file for model in models] == list(family.files.values())
 
 
 @each

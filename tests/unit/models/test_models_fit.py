@@ -1,4 +1,4 @@
-"""Memory from a header: caches to the byte, where layers go, and what fits."""
+"""Memory from a header: caches to the byte, and where layers go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.shaped_models import write_shaped
 
 from llamalite.errors import BadField, InvalidParameter
 from llamalite.gguf import GGMLType, GGUFReader, GGUFWriter
-from llamalite.models.fit.estimate import Estimate, estimate, largest_context, largest_gpu_layers
+from llamalite.models.fit.estimate import Estimate, Share, estimate
 
 MIB = 1 << 20
 SMALL: dict[str, Any] = {"n_embd": 64, "n_ff": 64, "n_vocab": 256}
@@ -83,8 +83,8 @@ def test_caches_are_what_libllama_allocates(
     written: Any, arch: str, how: dict[str, Any], settings: dict[str, Any], logged: float
 ) -> None:
     found = of(written(arch, **how), **settings)
-    assert found.cache_bytes / MIB == pytest.approx(logged, abs=0.011)
-    assert found.cache_bytes == sum(layer.cache_bytes for layer in found.layers)
+    assert found.total.cache_bytes / MIB == pytest.approx(logged, abs=0.011)
+    assert found.total.cache_bytes == sum(layer.cache_bytes for layer in found.layers)
     assert not found.is_approximate
 
 
@@ -113,13 +113,13 @@ def test_which_layers_slide(written: Any) -> None:
 
 def test_states_do_not_grow_with_the_context(written: Any) -> None:
     path = written("mamba2", n_head=0, n_head_kv=0, **SSM)
-    assert of(path, 256).cache_bytes == of(path, 8192).cache_bytes
-    assert of(path, n_seq_max=4).cache_bytes == 4 * of(path).cache_bytes
+    assert of(path, 256).total.cache_bytes == of(path, 8192).total.cache_bytes
+    assert of(path, n_seq_max=4).total.cache_bytes == 4 * of(path).total.cache_bytes
 
 
 def test_rwkv_state(written: Any) -> None:
     found = of(written("rwkv7", wkv__head_size=64))
-    assert found.cache_bytes == 8 * 4 * (2 * 64 + 64 * 64)
+    assert found.total.cache_bytes == 8 * 4 * (2 * 64 + 64 * 64)
 
 
 def test_interval_hybrids_have_attention_every_fourth_layer(written: Any) -> None:
@@ -138,7 +138,7 @@ def test_shared_and_draft_layers_keep_nothing(written: Any) -> None:
 
 
 def test_models_without_memory(written: Any) -> None:
-    assert of(written("bert")).cache_bytes == 0
+    assert of(written("bert")).total.cache_bytes == 0
 
 
 def test_unmodelled_caches_are_said_to_be(written: Any) -> None:
@@ -147,11 +147,14 @@ def test_unmodelled_caches_are_said_to_be(written: Any) -> None:
 
 def test_sequences_share_the_context(written: Any) -> None:
     path = written("llama")
-    assert of(path, 4096, n_seq_max=4).cache_bytes == of(path, 4096).cache_bytes
-    assert of(path, 4096, n_seq_max=4, kv_unified=True).cache_bytes == of(path, 4096).cache_bytes
+    assert of(path, 4096, n_seq_max=4).total.cache_bytes == of(path, 4096).total.cache_bytes
+    assert (
+        of(path, 4096, n_seq_max=4, kv_unified=True).total.cache_bytes
+        == of(path, 4096).total.cache_bytes
+    )
     # 1000 tokens are rounded to 1024, and each of three sequences' 341 to 512.
-    assert of(path, 1000).cache_bytes == of(path, 1024).cache_bytes
-    assert of(path, 1000, n_seq_max=3).cache_bytes == of(path, 1536).cache_bytes
+    assert of(path, 1000).total.cache_bytes == of(path, 1024).total.cache_bytes
+    assert of(path, 1000, n_seq_max=3).total.cache_bytes == of(path, 1536).total.cache_bytes
 
 
 def test_weights_are_the_files_tensors_by_group(written: Any) -> None:
@@ -159,41 +162,41 @@ def test_weights_are_the_files_tensors_by_group(written: Any) -> None:
     found = of(path)
     with GGUFReader(path) as reader:
         summary = reader.summary
-        assert found.weights_bytes == summary.tensor_bytes
+        assert found.total.weights_bytes == summary.tensor_bytes
         assert [layer.weights_bytes for layer in found.layers] == [*summary.layer_bytes.values()]
     assert found.input_bytes == 64 * 256 * 2
     assert found.output_bytes == 64 * 256 * 2 + 64 * 4
-    assert found.total_bytes == found.host_bytes
-    assert found.device_bytes == ()
+    assert found.total == found.host
+    assert found.devices == ()
 
 
 def test_compute_grows_with_what_it_should(written: Any) -> None:
     path = written("llama", n_vocab=32000, n_head_kv=2)
     base = of(path)
     assert base.reserved_bytes > 4 * 512 * 32000
-    assert base.compute_bytes < base.reserved_bytes  # only the rows asked for are written
-    rows = of(path, n_outputs=512).compute_bytes - base.compute_bytes
+    assert base.host.compute_bytes < base.reserved_bytes  # only the rows asked for are written
+    rows = of(path, n_outputs=512).host.compute_bytes - base.host.compute_bytes
     assert rows == 2 * 4 * 511 * 32000
     assert of(path, n_ubatch=128).reserved_bytes == base.reserved_bytes // 4
-    assert of(path, 8192).compute_bytes > base.compute_bytes
-    scores = of(path, flash_attn=False).compute_bytes - base.compute_bytes
+    assert of(path, 8192).host.compute_bytes > base.host.compute_bytes
+    scores = of(path, flash_attn=False).host.compute_bytes - base.host.compute_bytes
     assert scores > 4 * 512 * 2048 * 7
-    assert of(path, n_ubatch=4096).compute_bytes == of(path, n_ubatch=2048).compute_bytes
+    assert of(path, n_ubatch=4096).host.compute_bytes == of(path, n_ubatch=2048).host.compute_bytes
 
 
 def test_experts_count_as_those_used(written: Any) -> None:
     sizes = {"expert_count": 8, "expert_feed_forward_length": 256}
-    two = of(written("qwen3moe", expert_used_count=2, **sizes)).compute_bytes
-    four = of(written("qwen3moe", expert_used_count=4, **sizes)).compute_bytes
+    two = of(written("qwen3moe", expert_used_count=2, **sizes)).host.compute_bytes
+    four = of(written("qwen3moe", expert_used_count=4, **sizes)).host.compute_bytes
     assert four - two > 3 * 4 * 512 * 2 * 250
 
 
 def test_vocabularies_cost_memory(written: Any) -> None:
     tokens = [f"t{i}" for i in range(1000)]
-    plain = of(written("llama", tokens=tokens, n_vocab=1000)).overhead_bytes
+    plain = of(written("llama", tokens=tokens, n_vocab=1000)).host.overhead_bytes
     merged = of(written("llama", tokens=tokens, merges=["t 1"] * 900, n_vocab=1000))
-    assert plain - of(written("llama")).overhead_bytes == 160 * 1000
-    assert merged.overhead_bytes - plain == 160 * 900
+    assert plain - of(written("llama")).host.overhead_bytes == 160 * 1000
+    assert merged.host.overhead_bytes - plain == 160 * 900
 
 
 def test_layers_go_to_the_device_from_the_end(written: Any) -> None:
@@ -201,12 +204,15 @@ def test_layers_go_to_the_device_from_the_end(written: Any) -> None:
     devices = [[layer.device for layer in of(path, n_gpu_layers=n).layers] for n in (0, 1, 3, 9)]
     assert devices == [[None] * 8, [None] * 8, [None] * 6 + [0] * 2, [0] * 8]
     output_alone = of(path, n_gpu_layers=1)
-    assert output_alone.device_bytes == (output_alone.output_bytes + output_alone.reserved_bytes,)
+    on_device = Share(output_alone.output_bytes, 0, output_alone.reserved_bytes)
+    assert output_alone.devices == (on_device,)
     everything = of(path, n_gpu_layers=-1)
     assert everything == of(path, n_gpu_layers=99)
     # The shared embedding lies in RAM for the input and on the device for the output.
-    assert everything.weights_bytes == of(path).weights_bytes + 64 * 256 * 2
-    assert everything.total_bytes == everything.host_bytes + sum(everything.device_bytes)
+    assert everything.total.weights_bytes == of(path).total.weights_bytes + 64 * 256 * 2
+    assert everything.total.total_bytes == sum(
+        share.total_bytes for share in (everything.host, *everything.devices)
+    )
 
 
 def test_devices_share_by_their_split(written: Any) -> None:
@@ -214,43 +220,6 @@ def test_devices_share_by_their_split(written: Any) -> None:
     assert [layer.device for layer in layers] == [0] * 6 + [1] * 2
     with pytest.raises(InvalidParameter, match="split"):
         of(written("llama"), n_gpu_layers=9, split=(0, 0))
-
-
-def test_largest_context_is_the_largest(written: Any) -> None:
-    with GGUFReader(written("llama")) as reader:
-        for n_ctx in (256, 1024, 5120, 8192):
-            need = estimate(reader, n_ctx).total_bytes
-            assert largest_context(reader, need) == n_ctx
-            assert largest_context(reader, need - 1) == n_ctx - 256
-        assert largest_context(reader, 1 << 50) == 8192  # as it was trained
-        assert largest_context(reader, 1 << 50, n_seq_max=3) == 3 * 8192
-        assert largest_context(reader, 0) == 0
-        small = largest_context(reader, 30 * MIB, type_k=GGMLType.F32, type_v=GGMLType.F32)
-        assert small < largest_context(reader, 30 * MIB, type_k=8, type_v=8)
-
-
-def test_largest_context_heeds_the_device(written: Any) -> None:
-    with GGUFReader(written("llama")) as reader:
-        need = estimate(reader, 2048, n_gpu_layers=-1)
-        free = need.device_bytes
-        where = {"device_free_bytes": free, "n_gpu_layers": -1}
-        assert largest_context(reader, 1 << 40, **where) == 2048
-        assert largest_context(reader, need.host_bytes - 1, **where) < 2048
-        assert largest_context(reader, 1 << 40, device_free_bytes=[0], n_gpu_layers=-1) == 0
-        assert largest_context(reader, 1 << 40, n_gpu_layers=-1) == 8192  # no device: all in RAM
-
-
-def test_largest_gpu_layers_is_the_largest(written: Any) -> None:
-    with GGUFReader(written("llama")) as reader:
-        for n in (1, 4, 8, 9):
-            need = estimate(reader, 2048, n_gpu_layers=n)
-            assert largest_gpu_layers(reader, need.device_bytes[0], 2048) == n
-            assert largest_gpu_layers(reader, need.device_bytes[0] - 1, 2048) == n - 1
-            rest = need.host_bytes
-            assert largest_gpu_layers(reader, 1 << 40, 2048, free_bytes=rest) == 9
-        assert largest_gpu_layers(reader, 0, 2048) == 0
-        assert largest_gpu_layers(reader, [1 << 40, 1 << 40], 2048) == 9
-        assert largest_gpu_layers(reader, [], 2048) == 0
 
 
 @pytest.mark.parametrize(
@@ -306,5 +275,5 @@ def test_odd_values_are_read_as_missing(tmp_path: Path) -> None:
             writer.add(key, value)
         writer.add_tensor("blk.99999.x", (4,), GGMLType.F32, bytes(16))
     found = of(tmp_path / "m.gguf")
-    assert found.cache_bytes == 0
-    assert found.weights_bytes == 16
+    assert found.total.cache_bytes == 0
+    assert found.host.weights_bytes == 16

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models_range_hub import RangeHub
 from support.gguf_models import write_llama, write_vocabulary
+from support.loopback_hub import LoopbackHub
 
 from llamalite.errors import BadField, DownloadError, GGUFError, NotGGUF, Offline, Truncated
 from llamalite.gguf import GGMLType, GGUFReader, GGUFWriter
@@ -18,15 +18,15 @@ REPO, FILE = "owner/Tiny-GGUF", "tiny-Q8_0.gguf"
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeHub]:
-    server = RangeHub()
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    server = LoopbackHub()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     yield server
     server.close()
 
 
 @pytest.fixture
-def model(hub: RangeHub, tmp_path: Path) -> Path:
+def model(hub: LoopbackHub, tmp_path: Path) -> Path:
     """A small model, on the Hub and here."""
     path = write_llama(tmp_path / FILE)
     hub.repos[REPO] = {FILE: path.read_bytes()}
@@ -34,7 +34,7 @@ def model(hub: RangeHub, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def large(hub: RangeHub, tmp_path: Path) -> Path:
+def large(hub: LoopbackHub, tmp_path: Path) -> Path:
     """A model whose header is many reads long, on the Hub and here."""
     path = write_vocabulary(tmp_path / FILE, 32_768, merges=True)
     hub.repos[REPO] = {FILE: path.read_bytes()}
@@ -80,7 +80,7 @@ def write_part(path: Path, n_parts: int, no: int, tensors: list[str], **keys: An
     return part
 
 
-def put_split(hub: RangeHub, path: Path, *, total: int = 3) -> list[str]:
+def put_split(hub: LoopbackHub, path: Path, *, total: int = 3) -> list[str]:
     """A split model whose first part has no tensors, as some publishers make them."""
     names = [[], ["blk.0.a", "blk.0.b"], ["blk.1.a"]]
     keys = {"split.tensors.count": total}
@@ -89,7 +89,7 @@ def put_split(hub: RangeHub, path: Path, *, total: int = 3) -> list[str]:
     return [f"Q8_0/{part.name}" for part in parts]
 
 
-def test_a_remote_header_says_what_the_file_says(hub: RangeHub, model: Path) -> None:
+def test_a_remote_header_says_what_the_file_says(hub: LoopbackHub, model: Path) -> None:
     remote = read()
     same(remote, model)
     assert remote.path == f"{REPO}/{FILE}"
@@ -99,7 +99,7 @@ def test_a_remote_header_says_what_the_file_says(hub: RangeHub, model: Path) -> 
         remote.tensor_bytes(remote.tensors[0])
 
 
-def test_a_header_of_many_reads_says_what_the_file_says(hub: RangeHub, large: Path) -> None:
+def test_a_header_of_many_reads_says_what_the_file_says(hub: LoopbackHub, large: Path) -> None:
     remote = read()
     assert remote.n_requests > 5
     assert list(remote.metadata["tokenizer.ggml.tokens"])[-1]
@@ -108,7 +108,7 @@ def test_a_header_of_many_reads_says_what_the_file_says(hub: RangeHub, large: Pa
 
 
 def test_the_header_of_a_100_mb_model_costs_less_than_2_percent(
-    hub: RangeHub, tmp_path: Path
+    hub: LoopbackHub, tmp_path: Path
 ) -> None:
     # As much header in as much file as SmolLM2-135M in Q4_1 has.
     content = write_vocabulary(tmp_path / FILE, 44_000, merges=True).read_bytes()
@@ -127,7 +127,7 @@ def test_the_header_of_a_100_mb_model_costs_less_than_2_percent(
 
 @pytest.mark.parametrize("n_vocab", [10, 5_000, 12_000])
 def test_the_end_of_a_header_may_lie_anywhere(
-    hub: RangeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_vocab: int
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_vocab: int
 ) -> None:
     path = write_vocabulary(tmp_path / FILE, n_vocab)
     hub.repos[REPO] = {FILE: path.read_bytes()}
@@ -137,13 +137,13 @@ def test_the_end_of_a_header_may_lie_anywhere(
         same(read(), path)
 
 
-def test_a_string_longer_than_a_read_is_no_damage(hub: RangeHub, tmp_path: Path) -> None:
+def test_a_string_longer_than_a_read_is_no_damage(hub: LoopbackHub, tmp_path: Path) -> None:
     path = write_llama(tmp_path / FILE, **{"tokenizer.chat_template": "x" * 500_000})
     hub.repos[REPO] = {FILE: path.read_bytes()}
     same(read(), path)
 
 
-def test_a_last_value_beyond_what_was_read_is_fetched(hub: RangeHub, tmp_path: Path) -> None:
+def test_a_last_value_beyond_what_was_read_is_fetched(hub: LoopbackHub, tmp_path: Path) -> None:
     with GGUFWriter(tmp_path / FILE) as writer:
         writer.add("general.architecture", "llama")
         writer.add("general.description", "y" * 300_000)
@@ -152,7 +152,7 @@ def test_a_last_value_beyond_what_was_read_is_fetched(hub: RangeHub, tmp_path: P
 
 
 def test_the_token_goes_to_the_hub_alone(
-    hub: RangeHub, large: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     read()
@@ -162,7 +162,7 @@ def test_the_token_goes_to_the_hub_alone(
 
 
 def test_any_web_server_that_does_ranges_will_do(
-    hub: RangeHub, large: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     remote = read_url_header(f"{hub.storage_url}/{REPO}/{FILE}?signature=abc")
@@ -172,7 +172,7 @@ def test_any_web_server_that_does_ranges_will_do(
     assert all("signature=abc" in path for _, m, path, _ in hub.seen if m == "GET")
 
 
-def test_names_in_messages_hold_no_password(hub: RangeHub) -> None:
+def test_names_in_messages_hold_no_password(hub: LoopbackHub) -> None:
     host = hub.storage_url.removeprefix("http://")
     with pytest.raises(DownloadError) as caught:
         read_url_header(f"http://user:secret@{host}/o/r/no.gguf?sig=secret")
@@ -183,7 +183,7 @@ def test_names_in_messages_hold_no_password(hub: RangeHub) -> None:
 
 
 def test_a_server_without_ranges_is_refused_and_nothing_is_downloaded(
-    hub: RangeHub, model: Path
+    hub: LoopbackHub, model: Path
 ) -> None:
     hub.ranges = False
     hub.repos[REPO][FILE] += bytes(64 << 20)
@@ -207,7 +207,7 @@ def test_a_server_without_ranges_is_refused_and_nothing_is_downloaded(
     ],
 )
 def test_each_refusal_has_its_own_line(
-    hub: RangeHub, model: Path, status: int, code: str, expected: str
+    hub: LoopbackHub, model: Path, status: int, code: str, expected: str
 ) -> None:
     hub.answers, hub.code = [status], code
     expected = expected.format(url=hub.url)
@@ -215,33 +215,35 @@ def test_each_refusal_has_its_own_line(
     assert len(hub.requests("hub", "GET")) == 1
 
 
-def test_what_passes_is_tried_again(hub: RangeHub, model: Path, waits: list[float]) -> None:
+def test_what_passes_is_tried_again(hub: LoopbackHub, model: Path, waits: list[float]) -> None:
     hub.answers = [500, 503]
     same(read(), model)
     assert waits == [0.5, 1.5]
 
 
-def test_a_lasting_server_error_is_one_line(hub: RangeHub, model: Path, waits: list[float]) -> None:
+def test_a_lasting_server_error_is_one_line(
+    hub: LoopbackHub, model: Path, waits: list[float]
+) -> None:
     hub.answers = [500] * 9
     assert "the server answered 500 Internal Server Error: try again later" in failure()
     assert len(hub.requests("hub", "GET")) == 3
 
 
 def test_a_short_wait_that_the_server_asks_for_is_kept(
-    hub: RangeHub, model: Path, waits: list[float]
+    hub: LoopbackHub, model: Path, waits: list[float]
 ) -> None:
     hub.answers, hub.retry_after = [429], "4"
     same(read(), model)
     assert waits == [4.0]
 
 
-def test_a_long_wait_is_left_to_the_user(hub: RangeHub, model: Path, waits: list[float]) -> None:
+def test_a_long_wait_is_left_to_the_user(hub: LoopbackHub, model: Path, waits: list[float]) -> None:
     hub.answers, hub.retry_after = [429], "3600"
     assert "429 Too Many Requests: try again in 3600 s" in failure()
     assert waits == []
 
 
-def test_a_cut_answer_is_asked_for_again(hub: RangeHub, large: Path, waits: list[float]) -> None:
+def test_a_cut_answer_is_asked_for_again(hub: LoopbackHub, large: Path, waits: list[float]) -> None:
     hub.cuts = [1000]
     remote = read()
     same(remote, large)
@@ -249,7 +251,7 @@ def test_a_cut_answer_is_asked_for_again(hub: RangeHub, large: Path, waits: list
 
 
 def test_answers_that_stay_short_are_an_error(
-    hub: RangeHub, large: Path, waits: list[float]
+    hub: LoopbackHub, large: Path, waits: list[float]
 ) -> None:
     hub.cuts = [1000] * 9
     assert "try again later" in failure()
@@ -257,7 +259,7 @@ def test_answers_that_stay_short_are_an_error(
 
 
 def test_an_answer_without_a_length_is_measured_by_its_range(
-    hub: RangeHub, large: Path, waits: list[float]
+    hub: LoopbackHub, large: Path, waits: list[float]
 ) -> None:
     hub.lengthless = True
     hub.cuts = [1000]
@@ -266,24 +268,26 @@ def test_an_answer_without_a_length_is_measured_by_its_range(
     assert "it sent 1,000 of 98,304 bytes: try again later" in failure()
 
 
-def test_a_server_that_sends_less_at_a_time_is_asked_more_often(hub: RangeHub, large: Path) -> None:
+def test_a_server_that_sends_less_at_a_time_is_asked_more_often(
+    hub: LoopbackHub, large: Path
+) -> None:
     hub.most = 40_000
     same(read(), large)
 
 
 @pytest.mark.parametrize("said", ["bytes 5-9/{}", "bytes 0-99999999/{}", "bytes 0-9/*", "x"])
-def test_an_answer_to_another_question_is_refused(hub: RangeHub, model: Path, said: str) -> None:
+def test_an_answer_to_another_question_is_refused(hub: LoopbackHub, model: Path, said: str) -> None:
     hub.content_range = said
     assert "the server answered bytes 0-98303 with " in failure()
 
 
-def test_a_file_that_changes_meanwhile_is_refused(hub: RangeHub, large: Path) -> None:
+def test_a_file_that_changes_meanwhile_is_refused(hub: LoopbackHub, large: Path) -> None:
     hub.replaced = {FILE: large.read_bytes() + b"more"}
     assert "the file changed while it was read: try again" in failure()
 
 
 def test_a_signed_address_that_ran_out_is_asked_for_again(
-    hub: RangeHub, large: Path, waits: list[float]
+    hub: LoopbackHub, large: Path, waits: list[float]
 ) -> None:
     hub.storage_answers = [0, 0, 403]
     same(read(), large)
@@ -291,14 +295,14 @@ def test_a_signed_address_that_ran_out_is_asked_for_again(
 
 
 def test_a_storage_that_refuses_at_once_is_no_expired_address(
-    hub: RangeHub, large: Path, waits: list[float]
+    hub: LoopbackHub, large: Path, waits: list[float]
 ) -> None:
     hub.storage_answers = [403]
     assert "403 Forbidden" in failure()
     assert waits == []
 
 
-def test_a_page_that_is_no_model_is_refused_after_one_read(hub: RangeHub) -> None:
+def test_a_page_that_is_no_model_is_refused_after_one_read(hub: LoopbackHub) -> None:
     hub.repos[REPO] = {FILE: b"<!doctype html>" + bytes(1 << 20)}
     assert f"{REPO}/{FILE}: is no GGUF file" in failure(NotGGUF)
     assert len(hub.requests("storage", "GET")) == 1
@@ -306,7 +310,7 @@ def test_a_page_that_is_no_model_is_refused_after_one_read(hub: RangeHub) -> Non
     assert "it is empty" in failure(NotGGUF)
 
 
-def test_damage_is_told_from_what_was_not_read_yet(hub: RangeHub, large: Path) -> None:
+def test_damage_is_told_from_what_was_not_read_yet(hub: LoopbackHub, large: Path) -> None:
     whole = large.read_bytes()
     hub.repos[REPO] = {FILE: whole[:-100]}  # the last tensor's values
     assert "ends past the end of the file" in failure(Truncated)
@@ -321,7 +325,7 @@ def test_damage_is_told_from_what_was_not_read_yet(hub: RangeHub, large: Path) -
 
 
 def test_a_header_without_end_is_given_up(
-    hub: RangeHub, large: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llamalite.models.hub.remote_header._MAX_HEADER", 1 << 18)
     assert "has a header of more than 0 MiB: download it to look at it" in failure()
@@ -329,7 +333,7 @@ def test_a_header_without_end_is_given_up(
 
 @pytest.mark.parametrize("given", [0, 1, 2])
 def test_a_split_model_is_one_whatever_part_is_named(
-    hub: RangeHub, tmp_path: Path, given: int
+    hub: LoopbackHub, tmp_path: Path, given: int
 ) -> None:
     files = put_split(hub, tmp_path)
     remote = read_hub_header(REPO, files[given])
@@ -343,7 +347,7 @@ def test_a_split_model_is_one_whatever_part_is_named(
     assert by_url.summary == remote.summary
 
 
-def test_the_parts_of_a_split_model_must_fit_together(hub: RangeHub, tmp_path: Path) -> None:
+def test_the_parts_of_a_split_model_must_fit_together(hub: LoopbackHub, tmp_path: Path) -> None:
     files = put_split(hub, tmp_path)
     parts = hub.repos[REPO]
     whole = dict(parts)
@@ -361,21 +365,21 @@ def test_the_parts_of_a_split_model_must_fit_together(hub: RangeHub, tmp_path: P
         read_hub_header(REPO, "lone.gguf")
 
 
-def test_a_revision_and_odd_names_are_quoted(hub: RangeHub, model: Path) -> None:
-    hub.repos[REPO] = {"a b/m+#?-Q8_0.gguf": hub.repos[REPO][FILE]}
+def test_a_revision_and_odd_names_are_quoted(hub: LoopbackHub, model: Path) -> None:
+    hub.revisions[REPO] = {"refs/pr/1": {"a b/m+#?-Q8_0.gguf": hub.repos[REPO][FILE]}}
     same(read_hub_header(REPO, "a b/m+#?-Q8_0.gguf", "refs/pr/1"), model)
     assert any("/resolve/refs%2Fpr%2F1/a%20b/" in path for _, _, path, _ in hub.seen)
 
 
 def test_offline_says_what_would_be_read(
-    hub: RangeHub, model: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
     assert f"forbids reading {REPO}/{FILE}" in failure(Offline)
     assert hub.seen == []
 
 
-def test_hosts_that_are_not_there_are_named(hub: RangeHub, model: Path) -> None:
+def test_hosts_that_are_not_there_are_named(hub: LoopbackHub, model: Path) -> None:
     hub.storage = "http://127.0.0.1:9"
     assert f"http://127.0.0.1:9, which holds {REPO}/{FILE}, can't be reached" in failure()
 
@@ -385,7 +389,7 @@ def test_a_hub_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert failure().startswith("http://127.0.0.1:9 can't be reached (")
 
 
-def test_redirects_have_an_end_and_stay_on_the_web(hub: RangeHub, model: Path) -> None:
+def test_redirects_have_an_end_and_stay_on_the_web(hub: LoopbackHub, model: Path) -> None:
     hub.storage = f"{hub.url}/{REPO}/resolve/main/{FILE}?x="
     assert "sends on more than 5 times" in failure()
     hub.storage = "file:///etc"

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from models_loopback_hub import LoopbackHub
+from support.loopback_hub import LoopbackHub
 
+from llamalite.config import ModelConfig
 from llamalite.errors import AmbiguousFile, DownloadError, ModelNotFound, Offline
 from llamalite.models.names.catalog import CatalogEntry
-from llamalite.models.resolve import resolve_model
+from llamalite.models.resolve import resolve, resolve_model
+from llamalite.models.store.named import write_named
 
 
 def refusal(name: str | Path) -> str:
@@ -51,9 +54,10 @@ def test_a_folder_is_refused_and_its_models_listed(tmp_path: Path) -> None:
 
 def test_unknown_names_get_near_ones_and_the_forms_accepted() -> None:
     message = refusal("smolm2")
-    assert "did you mean smollm2:135m?" in message
+    assert "did you mean smollm2:135m or " in message
+    message = refusal("zzz")
     assert "owner/repo:QUANT" in message
-    assert "did you mean" not in refusal("zzz")
+    assert "short names are smollm2, smollm3, " in message
 
 
 @pytest.mark.parametrize("name", ["", "  ", "why\nnot", "x" * 5000, "nul\0.gguf", "~nobody/x.gguf"])
@@ -61,9 +65,13 @@ def test_odd_names_are_refused_in_one_short_line(name: str) -> None:
     assert len(refusal(name)) < 600
 
 
-def test_a_repository_alone_is_not_enough() -> None:
-    assert "owner/repo:Q4_K_M" in refusal("owner/repo")
-    assert "is no file here" not in refusal("hf:owner/repo")
+def test_what_may_be_meant_as_a_path_is_said_to_be_none() -> None:
+    with pytest.raises(DownloadError, match=r"^'owner/repo' is no file here, and .*refused"):
+        resolve_model("owner/repo")
+    for name in ("hf:owner/repo", "owner/repo:Q8_0", "qwen3:4b"):
+        with pytest.raises(DownloadError, match="refused") as caught:
+            resolve_model(name)
+        assert "is no file here" not in str(caught.value)
 
 
 def test_any_part_of_a_split_model_gives_the_first(tmp_path: Path) -> None:
@@ -90,9 +98,8 @@ def test_a_quantization_is_found_on_the_hub_then_in_the_cache(
     assert hub.seen == []
     with pytest.raises(AmbiguousFile, match=r"m-Q4_0.gguf, x-Q4_0.gguf"):
         resolve_model("o/r:Q4_0")
-    assert "it has m-Q4_0.gguf, m-Q8_0.gguf, x-Q4_0.gguf" in refusal("o/r:Q2_K")
-    with pytest.raises(DownloadError, match=r"'o/r/no.gguf' is no file here, and .* no such file"):
-        resolve_model("o/r/no.gguf")
+    assert "it has m-Q4_0.gguf, x-Q4_0.gguf, m-Q8_0.gguf" in refusal("o/r:Q2_K")
+    assert "'o/r/no.gguf' is no file here, and o/r has no GGUF" in refusal("o/r/no.gguf")
     monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
     assert resolve_model("o/r:Q8_0") == path
     with pytest.raises(Offline, match="forbids fetching it from"):
@@ -105,12 +112,44 @@ def test_all_parts_of_a_split_model_are_fetched(hub: LoopbackHub) -> None:
     first = resolve_model("o/split:Q8_0")
     assert sorted(path.name for path in first.parent.iterdir()) == [name[5:] for name in names]
     assert first.name == names[0][5:]
-    (first.parent / names[1][5:]).unlink()
+    (first.parent / names[1][5:]).resolve().unlink()
     hub.seen.clear()
     assert resolve_model("o/split:Q8_0") == first
-    assert {path for _, method, path, _ in hub.seen if method == "HEAD"} == {
-        f"/o/split/resolve/main/{names[1]}"
+    asked = {path.rpartition("/")[2] for _, _, path, _ in hub.seen if "/resolve/" in path}
+    assert asked == {names[1][5:]}
+
+
+def test_settings_and_projector_come_with_the_model(hub: LoopbackHub) -> None:
+    hub.repos["o/sees"] = {
+        "Q8_0/m-Q8_0.gguf": b"GGUF8",
+        "mmproj-F16.gguf": b"GGUFp",
+        "mmproj-F32.gguf": b"GGUFq",
     }
+    preset = ModelConfig(model="o/sees:Q8_0", n_ctx=77)
+    write_named("seer", preset, replace=False)
+    fetched = resolve("Seer")
+    assert (fetched.name, fetched.preset, fetched.names) == ("Seer", preset, ("Seer", preset.model))
+    assert fetched.projector is not None
+    assert fetched.projector.read_bytes() == b"GGUFp"
+    hub.seen.clear()
+    said: list[str] = []
+    assert resolve("seer", said.append) == replace(
+        fetched, name="seer", names=("seer", preset.model)
+    )
+    assert (hub.seen, said) == ([], [])
+    assert resolve("o/sees", said.append).path == fetched.path
+    assert said == ["o/sees: taking Q8_0, the only model in this computer's copy of o/sees"]
+
+
+def test_a_projector_beside_a_file_is_found(tmp_path: Path) -> None:
+    for name in ("m-Q8_0.gguf", "mmproj-F16.gguf", "text.txt"):
+        (tmp_path / name).touch()
+    assert resolve(tmp_path / "m-Q8_0.gguf").projector == tmp_path / "mmproj-F16.gguf"
+    assert resolve(tmp_path / "text.txt").projector is None
+    (tmp_path / "other-Q8_0.gguf").touch()
+    assert resolve(tmp_path / "m-Q8_0.gguf").projector is None, "whose is it?"
+    (tmp_path / "mmproj-m-F16.gguf").touch()
+    assert resolve(tmp_path / "m-Q8_0.gguf").projector == tmp_path / "mmproj-m-F16.gguf"
 
 
 def test_a_catalog_model_on_disk_needs_no_network(

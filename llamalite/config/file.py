@@ -1,0 +1,213 @@
+"""The configuration file: read as it is, edited so that comments and order stay.
+
+Owns its syntax, and that two who edit it at once both get their way. Doesn't know which settings
+there are. Imports the standard library (tomli where Python has no tomllib), `llamalite.errors` and
+`places`; tomlkit only to edit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamalite.config.places import config_path
+from llamalite.errors import InvalidParameter, LlamaliteError
+
+_LOCK_TIMEOUT_S = 10.0
+_PAUSE_S = 0.02
+_PRIVATE = 0o600  # it may hold keys
+
+
+def read_config() -> dict[str, Any]:
+    """Return what the configuration file says; empty if there is none.
+
+    Raises:
+        InvalidParameter: it can't be read or isn't TOML, or `LLAMALITE_CONFIG` names a file that
+            isn't there.
+    """
+    path = config_path()
+    content = _read(path)
+    if content is None and os.environ.get("LLAMALITE_CONFIG"):
+        raise InvalidParameter(
+            f"LLAMALITE_CONFIG: there is no file {path}: make it with 'llamalite config init', or "
+            "unset the variable",
+            param="LLAMALITE_CONFIG",
+        )
+    return parse_toml(content or "", str(path))
+
+
+def parse_toml(content: str, where: str) -> dict[str, Any]:
+    """Return what TOML text says.
+
+    Raises:
+        InvalidParameter: it is no TOML; the message begins with `where` and names line and column.
+    """
+    if not content.strip():
+        return {}
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        parsed: dict[str, Any] = toml.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidParameter(f"{where} is not valid TOML: {error}: correct it there") from None
+    return parsed
+
+
+def set_value(keys: Sequence[str], value: Any) -> Path:
+    """Put a value into the file, making file, folder and tables on demand; return its path.
+
+    Args:
+        keys: tables from the outermost, then the key.
+        value: text, number, bool, or lists and dicts of them.
+
+    Raises:
+        InvalidParameter: the file isn't TOML, or holds a value where a table is needed.
+        LlamaliteError: it can't be written.
+    """
+
+    def change(root: Any, make_table: Any) -> None:
+        table = root
+        for key in keys[:-1]:
+            if key not in table:
+                table[key] = make_table()
+            table = table[key]
+        table[keys[-1]] = value
+
+    return _edit(change)
+
+
+def remove_value(keys: Sequence[str]) -> Path:
+    """Take a value that is there out of the file; errors as in set_value."""
+
+    def change(root: Any, _make_table: Any) -> None:
+        table = root
+        for key in keys[:-1]:
+            table = table[key]
+        del table[keys[-1]]
+
+    return _edit(change)
+
+
+def write_config(content: str, *, replace: bool) -> Path:
+    """Write the whole file and return its path.
+
+    Raises:
+        InvalidParameter: there is one, and it isn't to be replaced.
+        LlamaliteError: it can't be written.
+    """
+    with _held() as path:
+        if os.path.lexists(path) and not replace:
+            raise InvalidParameter(f"there is a file {path}: --force writes over it")
+        _write(path, content)
+    return path
+
+
+def _edit(change: Any) -> Path:
+    import copy
+
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    with _held() as path:
+        content = _read(path) or ""
+        wanted = copy.deepcopy(parse_toml(content, str(path)))
+        try:
+            document = tomlkit.parse(content)
+            change(wanted, dict)
+            change(document, tomlkit.table)
+            edited = tomlkit.dumps(document)
+        except (TOMLKitError, TypeError, AttributeError, KeyError) as error:
+            raise InvalidParameter(
+                f"{path} is not laid out as it must be ({error}): edit it by hand"
+            ) from None
+        # NOTE: what tomlkit can't edit rightly, such as tables in odd places, must not be kept.
+        if parse_toml(edited, str(path)) != wanted:
+            raise InvalidParameter(f"{path} is written in a way that only you can edit")
+        _write(path, edited)
+    return path
+
+
+def _read(path: Path) -> str | None:
+    """Return the file's text, None if there is no file."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise InvalidParameter(
+            f"{path} is not valid UTF-8 (byte {error.start}): convert it first"
+        ) from None
+    except OSError as error:
+        raise InvalidParameter(f"{path} can't be read ({error.strerror or error})") from None
+
+
+def _write(path: Path, content: str) -> None:
+    """Replace the file at once; its permissions stay."""
+    import tempfile
+
+    handle, fresh = tempfile.mkstemp(prefix=".config-", dir=path.parent)
+    try:
+        with open(handle, "wb") as stream:
+            stream.write(content.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(fresh, path.stat().st_mode & 0o777 if path.exists() else _PRIVATE)
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[Path]:
+    """Lend the file's path (a link followed) while no other process edits it."""
+    path = Path(os.path.realpath(config_path()))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The file stays: removing it would let two processes lock two files of one name.
+        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, _PRIVATE)
+        try:
+            _wait_for(handle, path)
+            yield path
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise LlamaliteError(
+            f"{path} can't be written ({error.strerror or error}): set LLAMALITE_CONFIG to another"
+        ) from None
+
+
+def _wait_for(handle: int, path: Path) -> None:
+    until = time.monotonic() + _LOCK_TIMEOUT_S
+    while not _take(handle):
+        if time.monotonic() > until:
+            raise LlamaliteError(f"{path} has been in use by another program for 10 s: try again")
+        time.sleep(_PAUSE_S)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(handle: int) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _take(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: the last one wins
+            return True
+        return True

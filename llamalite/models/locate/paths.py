@@ -1,0 +1,97 @@
+"""Names that are paths, and what is said about those that nothing answers to.
+
+May import `names` and `errors`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llamalite.errors import ModelNotFound
+from llamalite.models.names.catalog import ALIASES, DEFAULT_MODEL, nearest_names
+from llamalite.models.names.reference import shard_names
+from llamalite.models.names.safety import shown
+
+FORMS = (
+    "a path to a GGUF file, a name of your own, a short name, owner/repo:QUANT, "
+    "owner/repo/FILE.gguf or an address"
+)
+_SHORT_NAMES = f"short names are {', '.join(ALIASES)}, each also with a size, as {DEFAULT_MODEL}"
+_SEPARATORS = {os.sep, os.altsep or os.sep, "/"}
+
+
+def as_path(text: str) -> Path:
+    """Return a name as a path, `~` replaced."""
+    return Path(os.path.expanduser(text))
+
+
+def is_file(path: Path) -> bool:
+    """Say whether there is a file; False for what can't be a path at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a path, unreadable folder, NUL character
+        return False
+
+
+def exists(path: str | Path) -> bool:
+    """Say whether there is anything; False for what can't be a path at all."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def first_part(path: Path) -> tuple[Path, str]:
+    """Return the first part of a split model, given any, and what to say; other paths as they are.
+
+    Raises:
+        ModelNotFound: parts are missing.
+    """
+    parts = [path.with_name(name) for name in shard_names(path.name)]
+    missing = [part.name for part in parts if not is_file(part)]
+    if missing:
+        raise ModelNotFound(
+            f"{path} is one of the {len(parts)} files of a split model, and {missing[0]} is not "
+            f"beside it ({len(missing)} missing in all)"
+        )
+    if parts[0].name == path.name:
+        return path, ""
+    return parts[0], (
+        f"{path.name} is part of a split model: taking its first file, {parts[0].name}"
+    )
+
+
+def not_found(text: str, path: Path, *, is_name: bool) -> ModelNotFound:
+    """Make the error for a name that is neither a file nor known.
+
+    Args:
+        text: as it was given.
+        path: the same as a path.
+        is_name: whether it may have been meant as something else than a path.
+    """
+    name = shown(text)
+    if not text.strip():
+        return ModelNotFound(f"the model's name is empty: give {FORMS}")
+    if exists(path):
+        return ModelNotFound(f"{name} {_what_else(path)}")
+    if not is_name or text.lower().endswith(".gguf") or any(sep in text for sep in _SEPARATORS):
+        parent = path.parent
+        where = "" if exists(parent) else f" (nor a folder {shown(str(parent))})"
+        return ModelNotFound(f"there is no file {name}{where}: check the path")
+    near = nearest_names(text)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"give {FORMS}; {_SHORT_NAMES}"
+    return ModelNotFound(f"no model is called {name}, and no installed one begins so: {hint}")
+
+
+def _what_else(path: Path) -> str:
+    if not path.is_dir():
+        return "is no regular file: give the path of a GGUF file"
+    try:
+        models = sorted(child.name for child in path.iterdir() if child.suffix.lower() == ".gguf")
+    except OSError as err:
+        return f"is a folder that can't be read ({err.strerror}): give the path of a GGUF file"
+    if not models:
+        return "is a folder without GGUF files: give the path of a GGUF file"
+    there = ", ".join(models[:5]) + (", …" if len(models) > 5 else "")
+    return f"is a folder: give the path of a file in it ({there})"

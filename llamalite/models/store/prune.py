@@ -1,0 +1,233 @@
+"""What downloads, removals and killed programs left behind: finding it, and removing it.
+
+Owns what counts as left behind, in `models_dir`, in the Hub's cache and among the records. What a
+program is still working on is left alone. May import `hub`, `config` and `errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamalite import config
+from llamalite.models.hub.cache import (
+    PARTIAL_SUFFIX,
+    blob_lock,
+    cache_folder,
+    file_lock,
+    repo_folder,
+)
+from llamalite.models.store.atomic import UNFINISHED, locked
+from llamalite.models.store.importing import STAGING
+from llamalite.models.store.in_use import is_held
+from llamalite.models.store.named import names_folder
+from llamalite.models.store.records import all_records, forget_record, records_folder
+from llamalite.models.store.snapshots import all_files, repo_folders, walk
+from llamalite.models.store.unlinking import drop_blob, remove_if_empty
+
+Say = Callable[[str], None]
+
+PARTIAL = "partial download"
+DANGLING = "link to nothing"
+RECORD = "record of a file that is gone"
+BLOB = "content that no revision refers to"
+UNDONE = "unfinished import"
+UNWRITTEN = "unfinished record"
+
+_PARTIAL_SUFFIXES = (PARTIAL_SUFFIX, ".incomplete")
+_URL_PARTIAL = ".partial"  # the folder in models_dir where models from addresses grow
+_FETCHING = ".fetch-"  # the same, for those from wheels
+_ABANDONED_AFTER_S = 24 * 3600.0
+_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that can go.
+
+    Attributes:
+        what: one of the words above.
+        n_bytes: room that makes.
+        repo: the repository in the Hub's cache, or None.
+    """
+
+    path: Path
+    what: str
+    n_bytes: int = 0
+    repo: str | None = None
+
+
+class _Busy(Exception):
+    """Another program is working on it."""
+
+
+def find_leftovers() -> list[Leftover]:
+    """Return what can go, the largest first; what a program is working on is left out."""
+    found = [*_in_models_dir(config.models_dir()), *_in_cache(cache_folder()), *_in_home()]
+    return sorted(found, key=lambda left: -left.n_bytes)
+
+
+def remove_leftovers(leftovers: Iterable[Leftover], say: Say) -> list[Leftover]:
+    """Remove them, each if it is still left behind; return those that went.
+
+    Args:
+        leftovers: as `find_leftovers` returns them.
+        say: takes a line about each that a program has come back to, or that can't be removed.
+    """
+    gone = []
+    for left in leftovers:
+        try:
+            with _alone(left):
+                _remove(left)
+        except _Busy:
+            say(f"{left.path} is in use by now, and stays")
+        except OSError as error:
+            say(f"{left.path} can't be removed ({error.strerror or error}), and stays")
+        else:
+            gone.append(left)
+    for repo in {left.repo for left in gone if left.repo is not None}:
+        with contextlib.suppress(OSError):
+            remove_if_empty(repo_folder(repo))
+    return gone
+
+
+def _in_models_dir(folder: Path) -> Iterator[Leftover]:
+    for path in _children(folder / _URL_PARTIAL):
+        left = Leftover(path, PARTIAL, _size(path))
+        if path.suffix == ".part" and _is_free(left):
+            yield left
+    for path in _children(folder):
+        if (path.name.startswith(STAGING) and not is_held(path)) or _is_old_fetch(path):
+            yield Leftover(path, UNDONE, sum(_size(child) for child in path.rglob("*")))
+    for found in walk(folder, ".gguf"):
+        if found.status is None:
+            yield Leftover(folder / found.path, DANGLING)
+
+
+def _in_cache(cache: Path) -> Iterator[Leftover]:
+    for repo, folder in repo_folders(cache):
+        snapshots = folder / "snapshots"
+        files = all_files(snapshots)
+        used = {_blob_name(snapshots / file.path) for file in files}
+        has_models = any(file.path.lower().endswith(".gguf") for file in files)
+        for path in _children(folder / "blobs"):
+            is_partial = path.name.endswith(_PARTIAL_SUFFIXES)
+            if (is_partial or path.name not in used) and (has_models or _is_gguf(path)):
+                left = Leftover(path, PARTIAL if is_partial else BLOB, _size(path), repo)
+                if _is_free(left):
+                    yield left
+        for file in files:
+            if file.status is None and has_models:
+                yield Leftover(snapshots / file.path, DANGLING, 0, repo)
+
+
+def _in_home() -> Iterator[Leftover]:
+    for record in all_records().values():
+        if not os.path.lexists(record.path):
+            yield Leftover(Path(record.path), RECORD)
+    for folder in (records_folder(), names_folder()):
+        for path in _children(folder):
+            if path.name.endswith(UNFINISHED):
+                yield Leftover(path, UNWRITTEN, _size(path))
+
+
+def _is_free(left: Leftover) -> bool:
+    with contextlib.suppress(_Busy, OSError), _alone(left):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _alone(left: Leftover) -> Iterator[None]:
+    """Keep programs that download away from something, which is left behind if they are.
+
+    Raises:
+        _Busy: one is working on it.
+        OSError: the lock can't be taken.
+    """
+    if left.repo is not None and left.what in (PARTIAL, BLOB):
+        with blob_lock(left.repo, left.path.name.partition(".")[0], _be_busy):
+            yield
+    elif left.what == UNWRITTEN:
+        with locked(left.path.parent):
+            yield
+    elif left.what == PARTIAL:
+        with file_lock(left.path.with_suffix(".lock"), _be_busy):
+            yield
+    else:
+        yield
+
+
+def _remove(left: Leftover) -> None:
+    """Remove something whose lock is held.
+
+    Raises:
+        _Busy: it isn't left behind any more.
+        OSError: it can't be removed.
+    """
+    path = left.path
+    if left.what == RECORD:
+        if os.path.lexists(path):
+            raise _Busy
+        forget_record(path)
+    elif left.what == DANGLING:
+        if path.exists() or not path.is_symlink():
+            raise _Busy
+        path.unlink()
+    elif left.what == BLOB:
+        snapshots = path.parent.parent / "snapshots"
+        if any(_blob_name(snapshots / file.path) == path.name for file in all_files(snapshots)):
+            raise _Busy
+        drop_blob(path)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+        if left.what == PARTIAL and left.repo is None:
+            path.with_suffix(".json").unlink(missing_ok=True)  # which version it is a part of
+
+
+def _be_busy() -> None:
+    raise _Busy
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _size(path: Path) -> int:
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _is_old_fetch(path: Path) -> bool:
+    """Say whether a folder that a fetch from a wheel worked in can't be in use any more."""
+    try:
+        age_s = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    return path.name.startswith(_FETCHING) and age_s > _ABANDONED_AFTER_S
+
+
+def _blob_name(link: Path) -> str | None:
+    return os.path.basename(os.readlink(link)) if link.is_symlink() else None
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False

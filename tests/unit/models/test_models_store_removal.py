@@ -1,0 +1,300 @@
+"""What goes when a name goes, and what stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import scan_cache_dir
+from support.gguf_models import write_llama
+from support.hub_cache import add_snapshot
+
+from llamalite import config
+from llamalite.config import ModelConfig
+from llamalite.errors import AmbiguousFile, InvalidParameter, ModelError, ModelNotFound
+from llamalite.models.store.copying import copy_model
+from llamalite.models.store.in_use import hold, is_held
+from llamalite.models.store.installed import installed_models
+from llamalite.models.store.named import all_named, write_named
+from llamalite.models.store.records import all_records, update_record
+from llamalite.models.store.removal import remove, remove_aliases
+from llamalite.models.store.unlinking import unlink_file
+
+REPO = "owner/Tiny-GGUF"
+NAME = f"{REPO}:Q4_0"
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "home" / "models"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Callable[[str], bytes]:
+    return lambda name: write_llama(tmp_path / "made.gguf", **{"general.name": name}).read_bytes()
+
+
+def names() -> list[str]:
+    return [model.name for model in installed_models()]
+
+
+def alias(name: str, model: str) -> None:
+    write_named(name, ModelConfig(model=model), replace=False)
+
+
+def test_a_file_goes_with_its_name_and_its_record(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    write_llama(models / "b.gguf")
+    update_record(path, source="url")
+    size = path.stat().st_size
+    (removal,) = remove(["A"])
+    assert (removal.name, removal.files, removal.n_bytes) == ("a", (path,), size)
+    assert names() == ["b"]
+    assert str(path) not in all_records()
+
+
+def test_an_alias_goes_alone(models: Path) -> None:
+    write_llama(models / "a.gguf")
+    alias("one", "a")
+    assert remove(["ONE"])[0].files == ()
+    assert (names(), all_named()) == (["a"], {})
+
+
+def test_a_file_stays_until_its_last_name_goes(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    alias("one", "a")
+    write_named("two", ModelConfig(model="a", n_ctx=5), replace=False)
+    (removal,) = remove(["a"])
+    assert removal.files == ()
+    assert "one, two stand for it" in removal.note
+    assert names() == ["one"]
+    assert remove(["one"])[0].files == ()
+    assert names() == ["two"]
+    assert remove(["two"])[0].files == (path,)
+    assert not path.exists()
+    assert all_named() == {}
+
+
+def test_all_names_at_once(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    alias("one", "a")
+    assert [removal.name for removal in remove(["a", "one", "ONE"])] == ["one", "a"]
+    assert not path.exists()
+
+
+def test_names_alone_can_be_removed(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    alias("one", "a")
+    remove(["a"])
+    assert remove_aliases(["One"]) == ["one"]
+    assert names() == ["a"]
+    alias("one", "a")
+    assert names() == ["a"]  # its own name is back for good
+    assert path.exists()
+    with pytest.raises(ModelNotFound):
+        remove_aliases(["a"])
+
+
+def test_what_another_name_stands_for_is_not_removed_before_it(models: Path) -> None:
+    write_llama(models / "a.gguf")
+    alias("one", "a")
+    alias("two", "one")
+    with pytest.raises(InvalidParameter, match="'two' stands for 'one'"):
+        remove(["one"])
+    with pytest.raises(InvalidParameter, match="'two' stands for 'one'"):
+        remove_aliases(["one"])
+    remove(["one", "two"])
+    assert (names(), all_named()) == (["a"], {})
+
+
+def test_the_configurations_aliases_count_and_are_not_touched(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    file = config.home() / "config.toml"
+    file.write_text('[aliases]\nmine = "a"\n')
+    with pytest.raises(InvalidParameter, match=r"config unset aliases\.mine"):
+        remove(["mine"])
+    assert remove(["a"])[0].note == "its file stays, because mine stands for it"
+    assert path.exists()
+    assert names() == ["mine"]
+
+
+def test_unknown_and_ambiguous_names_remove_nothing(models: Path) -> None:
+    for name in ("a", "bb", "bc", "x", "y"):
+        write_llama(models / f"{name}.gguf")
+    (models / "sub").mkdir()
+    write_llama(models / "sub" / "x.gguf")
+    with pytest.raises(ModelNotFound, match="nothing here is called 'bbb'"):
+        remove(["a", "bbb"])
+    with pytest.raises(AmbiguousFile):
+        remove(["a", "x"])
+    with pytest.raises(AmbiguousFile):
+        remove(["a", "b"])
+    assert len(names()) == 6
+
+
+def test_of_a_link_only_the_link_goes(models: Path, tmp_path: Path) -> None:
+    source = write_llama(tmp_path / "source.gguf")
+    (models / "a.gguf").symlink_to(source)
+    (removal,) = remove(["a"])
+    assert removal.n_bytes == 0
+    assert str(source) in removal.note
+    assert source.exists()
+    assert names() == []
+
+
+def test_hard_links_are_removed_one_by_one(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    size = path.stat().st_size
+    assert copy_model("a", "b") == "b shares the file of a"
+    (first,) = remove(["a"])
+    assert (first.n_bytes, first.note) == (0, "b still needs the same file")
+    assert names() == ["b"]
+    assert remove(["b"])[0].n_bytes == size
+
+
+def test_a_projector_goes_with_the_last_model_that_has_it(
+    cache: Path, content: Callable[[str], bytes]
+) -> None:
+    files = {
+        "T-Q4_0.gguf": content("a"),
+        "T-Q8_0.gguf": content("b"),
+        "mmproj-F16.gguf": content("c"),
+    }
+    snapshot = add_snapshot(cache, REPO, files)
+    remove([NAME])
+    assert {path.name for path in snapshot.iterdir()} == {"T-Q8_0.gguf", "mmproj-F16.gguf"}
+    remove([f"{REPO}:Q8_0"])
+    assert not snapshot.exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_model_in_the_hubs_cache(
+    cache: Path, content: Callable[[str], bytes], links: bool
+) -> None:
+    files = {"T-Q4_0.gguf": content("a"), "T-Q8_0.gguf": content("b"), "README.md": b"#"}
+    snapshot = add_snapshot(cache, REPO, files, links=links)
+    blob = (snapshot / "T-Q4_0.gguf").resolve()
+    (removal,) = remove([NAME])
+    assert removal.n_bytes == len(files["T-Q4_0.gguf"])
+    assert not blob.exists()
+    assert names() == [f"{REPO}:Q8_0"]
+    remove([f"{REPO}:Q8_0"])
+    assert {path.name for path in snapshot.iterdir()} == {"README.md"}
+    assert not scan_cache_dir(cache).warnings
+
+
+def test_an_emptied_repository_goes_and_the_cache_stays_sound(
+    cache: Path, content: Callable[[str], bytes]
+) -> None:
+    add_snapshot(cache, REPO, {"T-Q4_0.gguf": content("a")}, refs=["main", "v1"])
+    add_snapshot(cache, "other/Repo", {"x.txt": b"x"})
+    remove([NAME])
+    assert [path.name for path in cache.iterdir()] == ["models--other--Repo"]
+    assert not scan_cache_dir(cache).warnings
+
+
+def test_revisions_that_share_a_blob(cache: Path, content: Callable[[str], bytes]) -> None:
+    files = {"T-Q4_0.gguf": content("a")}
+    snapshot = add_snapshot(cache, REPO, files)
+    add_snapshot(cache, REPO, files, refs=["v1"], commit="1" * 40)
+    add_snapshot(cache, REPO, files, refs=[], commit="2" * 40)  # an update left it
+    blob = (snapshot / "T-Q4_0.gguf").resolve()
+    (removal,) = remove([NAME])
+    assert (removal.n_bytes, removal.note) == (0, f"{NAME}@v1 still needs the same file")
+    assert names() == [f"{NAME}@v1"]
+    assert blob.exists()
+    assert remove([f"{NAME}@v1"])[0].n_bytes == len(files["T-Q4_0.gguf"])
+    assert not blob.exists()
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_blobs_in_huggingface_hubs_shared_store(
+    cache: Path, content: Callable[[str], bytes]
+) -> None:
+    shared = pytest.importorskip("huggingface_hub.utils._shared_blobs", reason="an older one")
+    digest, whole = "ab" * 32, content("a")
+    for repo in (REPO, "other/Tiny-GGUF"):
+        snapshot = add_snapshot(cache, repo, {"T-Q4_0.gguf": whole})
+        assert shared.publish_blob_to_shared_store(
+            blob_path=str(snapshot / os.readlink(snapshot / "T-Q4_0.gguf")),
+            xet_hash=digest,
+            cache_dir=str(cache),
+            expected_size=len(whole),
+        )
+    entry = cache / "blobs" / "ab" / digest
+    assert names() == ["other/Tiny-GGUF:Q4_0", NAME]
+    (first,) = remove([NAME])
+    assert (first.n_bytes, entry.exists()) == (0, True)
+    assert names() == ["other/Tiny-GGUF:Q4_0"]
+    assert remove(names())[0].n_bytes == len(whole)
+    assert not entry.exists()
+
+
+HOLDER = """
+import sys
+from llamalite.models.store.in_use import hold
+with hold(sys.argv[1:]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system itself refuses there")
+def test_what_is_loaded_is_refused_until_it_is_closed(
+    cache: Path, content: Callable[[str], bytes]
+) -> None:
+    snapshot = add_snapshot(cache, REPO, {"T-Q4_0.gguf": content("a")})
+    path = snapshot / "T-Q4_0.gguf"
+    alias("one", NAME)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(ModelError, match="is loaded by a running program"):
+        remove([NAME, "one"])
+    assert all_named()
+    holder.kill()  # however it ends
+    holder.wait()
+    with hold([path]), hold([path]):
+        assert is_held(path)
+        with pytest.raises(ModelError, match="is loaded"):
+            remove([NAME, "one"])
+    assert not is_held(path)
+    remove([NAME, "one"])
+    assert not path.exists()
+
+
+def test_what_can_not_be_held_is_no_error(tmp_path: Path) -> None:
+    hold([tmp_path / "nothing", tmp_path]).close()
+    assert not is_held(tmp_path / "nothing")
+
+
+def test_nothing_outside_goes(models: Path, cache: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    kept = write_llama(outside / "a.gguf")
+    (models / "sub").symlink_to(outside, target_is_directory=True)
+    assert names() == ["a"]
+    with pytest.raises(ModelError, match="left alone"):
+        remove(["a"])
+    with pytest.raises(ModelError, match="left alone"):
+        unlink_file(kept, [models, cache])
+    with pytest.raises(ModelError, match="left alone"):
+        unlink_file(models / ".." / "x", [models, cache])
+    folder = cache / "models--owner--Tiny-GGUF" / "snapshots" / ("1" * 40)
+    folder.mkdir(parents=True)
+    (folder / "T-Q4_0.gguf").symlink_to(kept)
+    remove([NAME + "@" + "1" * 40])
+    assert kept.exists()
