@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from llamalite.cli import terminal
+from llamalite.libs.transfer.wording import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -222,14 +223,6 @@ class Lines:
                 + (f" for all {self._meter.n_files} files" if self._meter.n_files > 1 else "")
                 + (f", {pace}" if pace else "")
             )
-
-
-def size_text(n_bytes: int) -> str:
-    """Return a number of bytes for people."""
-    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if n_bytes >= limit:
-            return f"{n_bytes / limit:.1f} {unit}"
-    return f"{n_bytes} bytes"
 
 
 def duration(seconds: float) -> str:

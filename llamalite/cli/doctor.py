@@ -30,6 +30,7 @@ from llamalite.core.trial import TrialDevice
 from llamalite.doctor import Problem, Report, diagnose
 from llamalite.doctor.report import LibraryFacts
 from llamalite.ffi.accelerators import Driver
+from llamalite.libs.transfer.wording import size_text
 
 _COLUMN = 13
 _SHOWN_MODELS = 8
@@ -102,7 +103,7 @@ def _machine(report: Report) -> Iterator[tuple[str, str]]:
         yield "CPU", f"{cpu.model}, {cores}"
         yield "CPU features", " ".join(cpu.features) or "none known"
     if memory is not None:
-        free, total = _size(memory.available_bytes), _size(memory.total_bytes)
+        free, total = size_text(memory.available_bytes), size_text(memory.total_bytes)
         yield "memory", f"{free} free of {total}"
     else:
         yield "memory", "unknown"
@@ -136,7 +137,7 @@ def _found(library: LibraryFacts) -> str:
 
 
 def _device(device: TrialDevice) -> str:
-    free, total = _size(device.free_bytes), _size(device.total_bytes)
+    free, total = size_text(device.free_bytes), size_text(device.total_bytes)
     memory = f", {free} free of {total}" if device.total_bytes else ""
     return f"{device.name} ({device.kind}), {device.description}{memory}"
 
@@ -144,7 +145,8 @@ def _device(device: TrialDevice) -> str:
 def _driver(driver: Driver) -> str:
     version = f"CUDA {driver.version}, " if driver.version else ""
     named = [
-        f"{device.name} ({device.kind}, {_size(device.total_bytes)})" for device in driver.devices
+        f"{device.name} ({device.kind}, {size_text(device.total_bytes)})"
+        for device in driver.devices
     ]
     return version + ("; ".join(named) or driver.problem or "no device")
 
@@ -152,10 +154,13 @@ def _driver(driver: Driver) -> str:
 def _folders(report: Report) -> Iterator[tuple[str, str]]:
     home = report.home
     if home is not None:
-        free = f", {_size(home.free_bytes)} free" if home.free_bytes is not None else ""
+        free = f", {size_text(home.free_bytes)} free" if home.free_bytes is not None else ""
         yield "home", f"{home.folder}{'' if home.is_writable else ', not writable'}{free}"
     for model in report.models[:_SHOWN_MODELS]:
-        yield "model", f"{Path(model.path).name}, {_size(model.n_bytes)}, {Path(model.path).parent}"
+        yield (
+            "model",
+            f"{Path(model.path).name}, {size_text(model.n_bytes)}, {Path(model.path).parent}",
+        )
     if len(report.models) > _SHOWN_MODELS:
         yield "model", f"and {len(report.models) - _SHOWN_MODELS} more"
     if not report.models:
@@ -164,10 +169,3 @@ def _folders(report: Report) -> Iterator[tuple[str, str]]:
 
 def _in_brackets(text: str | None) -> str:
     return f" ({text})" if text else ""
-
-
-def _size(n_bytes: int) -> str:
-    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if n_bytes >= limit:
-            return f"{n_bytes / limit:.1f} {unit}"
-    return f"{n_bytes} bytes"

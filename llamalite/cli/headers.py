@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llamalite.gguf import GGUFReader
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.locate import HubTarget, Located, UrlTarget, locate
 
 Say = Callable[[str], None]
@@ -58,7 +59,7 @@ def _read_remote(target: HubTarget | UrlTarget, say: Say) -> GGUFReader:
     else:
         reader = read_hub_header(target.repo, *_file_of(target, say))
     say(
-        f"not on this computer: {reader.n_read / 1e6:.1f} of its {reader.n_bytes / 1e6:.1f} MB "
+        f"not on this computer: {size_text(reader.n_read)} of its {size_text(reader.n_bytes)} "
         f"were read ('llamalite pull' fetches it)"
     )
     return reader

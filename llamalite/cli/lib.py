@@ -39,14 +39,14 @@ LLAMALITE_LIB, a folder with libllama, wins over what is installed under LLAMALI
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from llamalite import config
 from llamalite.cli import terminal
 from llamalite.cli.options import Options, parse
+from llamalite.cli.tables import print_json, print_table
 from llamalite.errors import InvalidParameter, LibraryError, LibraryNotFound
 from llamalite.libs.find import (
     Installed,
@@ -55,7 +55,6 @@ from llamalite.libs.find import (
     list_installed,
     remove_installs,
 )
-from llamalite.libs.transfer.wording import printable
 
 if TYPE_CHECKING:
     from llamalite.core.trial import Trial
@@ -108,7 +107,7 @@ def _install(options: Options, say: Say) -> None:
     outcome = install_and_test(wish, None if draws_bar else say)
     installed = outcome.installed
     if options.flag("--json"):
-        _print_json({**_fields(installed), "self_test": _state(outcome.trial, outcome.failure)})
+        print_json({**_fields(installed), "self_test": _state(outcome.trial, outcome.failure)})
     else:
         terminal.write(f"{installed.folder}\n")
     if outcome.failure is not None:
@@ -123,7 +122,7 @@ def _offers(options: Options, say: Say) -> None:
     name = options.text("--platform")
     offers = list_offers(options.text("--release"), Platform.parse(name) if name else None, say)
     if options.flag("--json"):
-        _print_json([asdict(offer) for offer in offers])
+        print_json([asdict(offer) for offer in offers])
         return
     rows = [
         (
@@ -137,7 +136,7 @@ def _offers(options: Options, say: Say) -> None:
         )
         for offer in offers
     ]
-    _print_table(rows)
+    print_table(rows)
 
 
 def _list(options: Options, say: Say) -> None:
@@ -150,9 +149,9 @@ def _list(options: Options, say: Say) -> None:
     in_use = [used is not None and used.folder == item.folder for item in installs]
     if options.flag("--json"):
         pairs = zip(installs, in_use, strict=True)
-        _print_json([{**_fields(item), "in_use": mark} for item, mark in pairs])
+        print_json([{**_fields(item), "in_use": mark} for item, mark in pairs])
     else:
-        _print_table(
+        print_table(
             [
                 (
                     "*" if mark else " ",
@@ -182,7 +181,7 @@ def _use(options: Options, say: Say) -> None:
     if options.flag("--json"):
         release = trial.release if trial is not None else files.release
         fields = {"folder": str(files.folder), "release": release}
-        _print_json({**fields, "self_test": _state(trial, None)})
+        print_json({**fields, "self_test": _state(trial, None)})
     else:
         terminal.write(f"{files.folder}\n")
     _say_override(say)
@@ -191,7 +190,7 @@ def _use(options: Options, say: Say) -> None:
 def _remove(options: Options, say: Say) -> None:
     removed = remove_installs(options.texts("NAME"))
     if options.flag("--json"):
-        _print_json({"removed": [str(folder) for folder in removed]})
+        print_json({"removed": [str(folder) for folder in removed]})
     else:
         terminal.write("".join(f"{folder}\n" for folder in removed))
     say(f"removed {len(removed)} of {len(removed) + len(list_installed())} installed builds")
@@ -205,7 +204,7 @@ def _path(options: Options, say: Say) -> None:
             "install', or set LLAMALITE_LIB to a folder that has one"
         )
     if options.flag("--json"):
-        _print_json({"folder": str(used.folder), "release": used.release})
+        print_json({"folder": str(used.folder), "release": used.release})
     else:
         terminal.write(f"{used.folder}\n")
 
@@ -230,15 +229,3 @@ def _fields(installed: Installed) -> dict[str, Any]:
 def _cell(text: str) -> str:
     """Return a record's field, which anyone may have written, at a bearable length."""
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 1] + "…"
-
-
-def _print_table(table: Sequence[tuple[str, ...]]) -> None:
-    rows = [[printable(cell) for cell in row] for row in table]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        terminal.write("  ".join(cells).rstrip() + "\n")
-
-
-def _print_json(value: Any) -> None:
-    terminal.write(json.dumps(value, ensure_ascii=False) + "\n")

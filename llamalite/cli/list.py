@@ -20,7 +20,8 @@ from typing import Any
 
 from llamalite.cli import terminal
 from llamalite.cli.options import parse
-from llamalite.cli.tables import count_text, iso_time, print_json, print_table, size_text, time_text
+from llamalite.cli.tables import count_text, iso_time, print_json, print_table, time_text
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.store.installed import InstalledModel, installed_models
 
 _HEAD = ("NAME", "SIZE", "QUANT", "PARAMS", "MODIFIED", "FROM")

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from llamalite.cli import terminal
 from llamalite.cli.confirm import confirmed
 from llamalite.cli.options import parse
-from llamalite.cli.tables import print_json, print_table, size_text
+from llamalite.cli.tables import print_json, print_table
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.store.prune import Leftover, find_leftovers, remove_leftovers
 
 

@@ -31,9 +31,10 @@ import json
 from dataclasses import asdict
 
 from llamalite.cli import terminal
-from llamalite.cli.bars import shown_pull, size_text
+from llamalite.cli.bars import shown_pull
 from llamalite.cli.options import Options, parse
 from llamalite.errors import InvalidParameter
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.pull import Pulled, Wish, pull_all
 
 

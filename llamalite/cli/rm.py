@@ -20,7 +20,8 @@ from __future__ import annotations
 from llamalite.cli import terminal
 from llamalite.cli.confirm import confirmed
 from llamalite.cli.options import parse
-from llamalite.cli.tables import print_json, size_text
+from llamalite.cli.tables import print_json
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.store.removal import Removal, carry_out, plan_removal
 
 

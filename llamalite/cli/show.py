@@ -32,8 +32,10 @@ from typing import TYPE_CHECKING, Any
 from llamalite.cli import terminal
 from llamalite.cli.headers import Found, open_header
 from llamalite.cli.options import Options, parse, shown
+from llamalite.cli.tables import count_text
 from llamalite.errors import BadField, InvalidParameter
 from llamalite.gguf import GGUFReader, ModelSummary
+from llamalite.libs.transfer.wording import size_text
 
 if TYPE_CHECKING:
     from llamalite.models.fit.plan import Plan
@@ -192,7 +194,7 @@ def _summary(found: Found) -> Iterator[str]:
         ("file", _file(summary, reader)),
         ("from", _origin(found, installed)),
         ("installed as", _join(installed.name, *installed.names, sep=", ") if installed else None),
-        ("parameters", _count(summary.n_params)),
+        ("parameters", count_text(summary.n_params)),
         ("quantization", _quantization(summary)),
         ("context", f"{summary.n_ctx_train} tokens" if summary.n_ctx_train else None),
         ("layers", _layers(summary)),
@@ -212,13 +214,13 @@ def _summary(found: Found) -> Iterator[str]:
 def _file(summary: ModelSummary, reader: GGUFReader) -> str:
     parts = f"{len(reader.paths)} files" if len(reader.paths) > 1 else None
     order = "big endian" if summary.byteorder == "big" else None
-    size = _size(summary.n_bytes)
+    size = size_text(summary.n_bytes)
     return _join(reader.path, size, parts, f"GGUF version {summary.version}", order, sep=", ")
 
 
 def _quantization(summary: ModelSummary) -> str:
     shares = [
-        f"{share.n_tensors} {kind.name} ({_size(share.n_bytes)})"
+        f"{share.n_tensors} {kind.name} ({size_text(share.n_bytes)})"
         for kind, share in summary.quantization.items()
     ]
     return _join(summary.file_type_name, " + ".join(shares), sep=": ")
@@ -228,12 +230,12 @@ def _layers(summary: ModelSummary) -> str:
     sizes = list(summary.layer_bytes.values())
     each = None
     if sizes:
-        low, high = _size(min(sizes)), _size(max(sizes))
+        low, high = size_text(min(sizes)), size_text(max(sizes))
         each = f"{low if low == high else f'{low} to {high}'} each"
     return _join(
         None if summary.n_layer is None else str(summary.n_layer),
         each,
-        f"{_size(summary.other_bytes)} outside" if summary.other_bytes else None,
+        f"{size_text(summary.other_bytes)} outside" if summary.other_bytes else None,
         _named("embedding", summary.n_embd),
         _named("heads", summary.n_head),
         _named("KV heads", summary.n_head_kv),
@@ -283,20 +285,6 @@ def _pair(first: int | None, name: str, second: int | None, other: str) -> str |
     if not first:
         return None
     return _join(f"{first} {name}", f"{second} {other}" if second else None, sep=", ")
-
-
-def _count(number: int) -> str:
-    for limit, unit in ((10**12, " T"), (10**9, " B"), (10**6, " M"), (10**3, " K")):
-        if number >= limit:
-            return f"{number / limit:.1f}{unit}"
-    return str(number)
-
-
-def _size(n_bytes: int) -> str:
-    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if n_bytes >= limit:
-            return f"{n_bytes / limit:.1f} {unit}"
-    return f"{n_bytes} bytes"
 
 
 def _json(value: object) -> str:

@@ -1,4 +1,7 @@
-"""Rows, amounts and times as people read them, JSON as programs do. Imports `terminal` alone."""
+"""Rows, counts and times as people read them, JSON as programs do.
+
+Imports `terminal` and `libs.transfer.wording`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llamalite.cli import terminal
+from llamalite.libs.transfer.wording import printable
 
 
 def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
@@ -17,7 +21,7 @@ def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Non
         rows: all of one length.
         right: numbers of the columns that are aligned right, the first being 0.
     """
-    shown = [[terminal.one_line(cell) for cell in row] for row in rows]
+    shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = []
     for row in shown:
@@ -32,14 +36,6 @@ def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Non
 def print_json(value: Any) -> None:
     """Print a value on one line of stdout."""
     terminal.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-
-def size_text(n_bytes: int) -> str:
-    """Return a number of bytes: 98.4 MB."""
-    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if n_bytes >= limit:
-            return f"{n_bytes / limit:.1f} {unit}"
-    return f"{n_bytes} bytes"
 
 
 def count_text(number: int) -> str:

@@ -1,8 +1,8 @@
 """The configuration file: read as it is, edited so that comments and order stay.
 
 Owns its syntax, and that two who edit it at once both get their way. Doesn't know which settings
-there are. Imports the standard library (tomli where Python has no tomllib), `llamalite.errors` and
-`places`; tomlkit only to edit.
+there are. Imports the standard library (tomli where Python has no tomllib), `llamalite.errors`,
+`llamalite.locks` and `places`; tomlkit only to edit.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import contextlib
 import importlib
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from llamalite.config.places import config_path
 from llamalite.errors import InvalidParameter, LlamaliteError
+from llamalite.locks import open_lock, wait_for_lock
 
 _LOCK_TIMEOUT_S = 10.0
-_PAUSE_S = 0.02
 _PRIVATE = 0o600  # it may hold keys
 
 
@@ -171,9 +170,12 @@ def _held() -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The file stays: removing it would let two processes lock two files of one name.
-        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, _PRIVATE)
+        handle = open_lock(path.with_name(f".{path.name}.lock"), _PRIVATE)
         try:
-            _wait_for(handle, path)
+            if not wait_for_lock(handle, _LOCK_TIMEOUT_S):
+                raise LlamaliteError(
+                    f"{path} has been in use by another program for 10 s: try again"
+                )
             yield path
         finally:
             os.close(handle)
@@ -181,33 +183,3 @@ def _held() -> Iterator[Path]:
         raise LlamaliteError(
             f"{path} can't be written ({error.strerror or error}): set LLAMALITE_CONFIG to another"
         ) from None
-
-
-def _wait_for(handle: int, path: Path) -> None:
-    until = time.monotonic() + _LOCK_TIMEOUT_S
-    while not _take(handle):
-        if time.monotonic() > until:
-            raise LlamaliteError(f"{path} has been in use by another program for 10 s: try again")
-        time.sleep(_PAUSE_S)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _take(handle: int) -> bool:
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _take(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks: the last one wins
-            return True
-        return True

@@ -24,6 +24,7 @@ from llamalite.models.fit.machine import this_machine
 from llamalite.models.fit.plan import DEFAULT_N_CTX, check_fits, context_length
 from llamalite.models.resolve import Resolved
 from llamalite.models.store.in_use import Hold, hold
+from llamalite.models.store.records import remember_use
 from llamalite.text.templates import ChosenTemplate, choose_template
 
 Say = Callable[[str], None]
@@ -83,6 +84,7 @@ def load(
     except BaseException:
         held.close()
         raise
+    remember_use(resolved.path)
     params = _context_params(settings, model.n_ctx_train, tell)
     return Loaded(library, model, resolved.path, template, defaults, params, held)
 

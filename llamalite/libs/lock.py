@@ -1,6 +1,7 @@
 """One install at a time in one folder, among all processes of this machine.
 
-Owns a lock file. Doesn't know what is done under it. Imports the standard library alone.
+Owns a lock file. Doesn't know what is done under it. Imports the standard library and
+`llamalite.locks`.
 
 The system drops the lock of a process that dies, however it dies.
 """
@@ -8,18 +9,17 @@ The system drops the lock of a process that dies, however it dies.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from llamalite.locks import open_lock, try_lock
+
 LOCK_NAME = ".llamalite.lock"
 
 _PAUSE_S = 0.1
-_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextmanager
@@ -52,21 +52,21 @@ def install_lock(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
 class _Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.handle = _open(path)
+        self.handle = open_lock(path)
 
     def take(self, say: Callable[[str], None]) -> bool:
         """Wait for the lock; False where the file system has none."""
         waiting = False
         while True:
             try:
-                _take(self.handle)
+                is_taken = try_lock(self.handle)
             except OSError as error:
-                if error.errno not in _HELD:
-                    say(
-                        f"note: {self.path.parent} is on a file system without locks "
-                        f"({error.strerror or error}): run one install at a time"
-                    )
-                    return False
+                say(
+                    f"note: {self.path.parent} is on a file system without locks "
+                    f"({error.strerror or error}): run one install at a time"
+                )
+                return False
+            if not is_taken:
                 if not waiting:
                     say(f"another llamalite is installing in {self.path.parent}; waiting")
                 waiting = True
@@ -76,26 +76,10 @@ class _Lock:
                 return True
             # The one before us has removed the file that we have the lock of.
             os.close(self.handle)
-            self.handle = _open(self.path)
+            self.handle = open_lock(self.path)
 
     def _is_current(self) -> bool:
         try:
             return os.path.samestat(os.fstat(self.handle), os.stat(self.path))
         except OSError:
             return False
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _take(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _take(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

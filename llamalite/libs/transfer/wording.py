@@ -1,7 +1,7 @@
-"""Text from elsewhere, made fit for a line that a person reads.
+"""Text and amounts, made fit for a line that a person reads.
 
-Owns what is left out of it: control characters, passwords, excess. Imports the standard library
-alone.
+Owns what is left out of text from elsewhere (control characters, passwords, excess) and how sizes
+are written. Imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -44,3 +44,11 @@ def without_password(text: str) -> str:
     For text that holds addresses among other things; `without_login` is surer for one alone.
     """
     return _PASSWORD.sub("//…@", text)
+
+
+def size_text(n_bytes: int) -> str:
+    """Return a number of bytes for people: 98.4 MB."""
+    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if abs(n_bytes) >= limit:
+            return f"{n_bytes / limit:.1f} {unit}"
+    return f"{n_bytes} bytes"

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from llamalite.errors import DoesNotFit
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.fit.cache_size import ContextSettings
 from llamalite.models.fit.estimate import Estimate, ModelBytes, Share
 from llamalite.models.fit.machine import Machine
@@ -179,7 +180,7 @@ def check_fits(
     if not found.fits:
         raise DoesNotFit(refusal(found))
     if n_gpu_layers is None and machine.devices and found.n_gpu_layers < found.n_layers and say:
-        free = ", ".join(f"{d.name} has {shown_size(d.free_bytes)} free" for d in machine.devices)
+        free = ", ".join(f"{d.name} has {size_text(d.free_bytes)} free" for d in machine.devices)
         say(
             f"{found.n_gpu_layers} of {found.n_layers} layers fit on the GPU ({free}): the others "
             f"compute on the CPU"
@@ -191,7 +192,7 @@ def refusal(found: Plan) -> str:
     """Say why a plan doesn't fit, and what would."""
     full = [room for room in found.rooms if not room.fits]
     lacks = " and ".join(
-        f"{shown_size(room.needed_bytes)} of {room.name} ({shown_size(room.free_bytes or 0)} free)"
+        f"{size_text(room.needed_bytes)} of {room.name} ({size_text(room.free_bytes or 0)} free)"
         for room in full
     )
     if full[0].name == "RAM" and found.machine.ram.limit:
@@ -207,14 +208,6 @@ def refusal(found: Plan) -> str:
         f"{'about ' if found.estimate.is_approximate else ''}{lacks}: {hint}, and --force loads it "
         f"all the same"
     )
-
-
-def shown_size(n_bytes: int) -> str:
-    """Return a size for people: "5.3 GB"."""
-    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if abs(n_bytes) >= limit:
-            return f"{n_bytes / limit:.1f} {unit}"
-    return f"{n_bytes} bytes"
 
 
 def _rooms(found: Estimate, machine: Machine) -> Iterator[Room]:

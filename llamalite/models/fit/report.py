@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llamalite.gguf.constants import GGMLType
-from llamalite.models.fit.plan import Plan, shown_size
+from llamalite.libs.transfer.wording import size_text
+from llamalite.models.fit.plan import Plan
 
 _PARTS = {
     "weights": "weights_bytes",
@@ -25,11 +26,11 @@ def verdict(found: Plan) -> str:
     free = rooms[0].free_bytes
     tokens = f"a context of {found.settings.n_ctx} tokens"
     needs = " and ".join(
-        f"{shown_size(room.needed_bytes)} of {room.name}" for room in rooms if room.needed_bytes
+        f"{size_text(room.needed_bytes)} of {room.name}" for room in rooms if room.needed_bytes
     )
     if free is None:
         return f"with {tokens} it needs {needs}; how much is free isn't known"
-    there = " and ".join(shown_size(room.free_bytes or 0) for room in rooms if room.needed_bytes)
+    there = " and ".join(size_text(room.free_bytes or 0) for room in rooms if room.needed_bytes)
     if found.fits:
         return f"yes, with {tokens}: {needs}, and {there} are free"
     less = (
@@ -98,10 +99,10 @@ def _context(found: Plan) -> str:
 def _rows(found: Plan) -> Iterator[list[str]]:
     shares, rooms = found.shares, found.rooms
     for name, attribute in _PARTS.items():
-        yield [name, *(shown_size(getattr(share, attribute)) for share in shares)]
-    yield ["needed", *(shown_size(room.needed_bytes) for room in rooms)]
+        yield [name, *(size_text(getattr(share, attribute)) for share in shares)]
+    yield ["needed", *(size_text(room.needed_bytes) for room in rooms)]
     frees = (room.free_bytes for room in rooms)
-    yield ["free", *("unknown" if free is None else shown_size(free) for free in frees)]
+    yield ["free", *("unknown" if free is None else size_text(free) for free in frees)]
     yield ["fits", *("yes" if room.fits else "no" for room in rooms)]
 
 

@@ -2,7 +2,7 @@
 
 Owns what counts as one model (a file, or all parts of a split one), which projector goes with it,
 and the default where no quantization is asked for. Pure: touches neither disk nor network. May
-import `quantization`, `reference` and `errors`.
+import `quantization`, `reference`, `libs` and `errors`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from llamalite.errors import AmbiguousFile, ModelNotFound
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.names.quantization import (
     Quantization,
     bare_name,
@@ -127,7 +128,8 @@ def choose_model(
         )
     fits = _fits(chosen, free_bytes)
     if not fits and free_bytes is not None:
-        reason += f", though its {_size(chosen)} are more than the {_gb(free_bytes)} of memory free"
+        size, free = size_text(chosen.n_bytes or 0), size_text(free_bytes)
+        reason += f", though its {size} are more than the {free} of memory free"
     return Choice(chosen, f"taking {_named(chosen)}, {reason}", fits)
 
 
@@ -229,16 +231,8 @@ def _fits(model: RepoModel, free_bytes: int | None) -> bool:
 
 
 def _named(model: RepoModel) -> str:
-    size = "" if model.n_bytes is None else f" ({_size(model)})"
+    size = "" if model.n_bytes is None else f" ({size_text(model.n_bytes)})"
     return f"{model.quantization or model.file}{size}"
-
-
-def _size(model: RepoModel) -> str:
-    return _gb(model.n_bytes or 0)
-
-
-def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _listed(models: Sequence[RepoModel]) -> str:

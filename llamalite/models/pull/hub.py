@@ -20,6 +20,7 @@ from llamalite.errors import (
     Offline,
 )
 from llamalite.libs.transfer.space import check_space
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.hub.address import place
 from llamalite.models.hub.cache import PARTIAL_SUFFIX, cached_files, repo_folder
 from llamalite.models.hub.download import download_file
@@ -93,7 +94,7 @@ class FromHub(Plan):
         if missing:
             size = sum(entry.n_bytes for entry in missing)
             self.watch.say(
-                f"Fetching {self._name(model)} ({size / 1e6:.0f} MB) from {place()}/{listing.repo}"
+                f"Fetching {self._name(model)} ({size_text(size)}) from {place()}/{listing.repo}"
             )
             if len(missing) > 1:  # the fetch of each looks for itself
                 _check_room(listing, missing)
@@ -220,7 +221,7 @@ class Pinned(FromHub):
 
     def _wanted(self) -> str:
         entry = self._entry
-        size = "" if entry.n_bytes is None else f" ({entry.n_bytes / 1e6:.0f} MB)"
+        size = "" if entry.n_bytes is None else f" ({size_text(entry.n_bytes)})"
         other = f" or the Python package {entry.wheel.requirement}" if entry.wheel else ""
         return f"{entry.file}{size} from {place()}/{entry.repo}{other}"
 

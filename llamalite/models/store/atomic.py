@@ -1,30 +1,26 @@
 """Small JSON files that are whole or absent, whoever else writes and whatever is killed.
 
 Owns the lock of a folder, the write beside and the rename. Doesn't know what the files say. Imports
-the standard library and `llamalite.errors` alone.
+the standard library, `llamalite.errors` and `llamalite.locks`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llamalite.errors import ModelError
+from llamalite.locks import open_lock, wait_for_lock
 
 LOCK_NAME = ".lock"
 UNFINISHED = ".tmp"
 """How the name of a file ends while it is written; one that stays is of a killed process."""
 
 _PATIENCE_S = 10.0
-_PAUSE_S = 0.005
-_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextlib.contextmanager
@@ -40,9 +36,13 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The file stays: removing it would let two processes lock two files of one name.
-        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = open_lock(folder / LOCK_NAME)
         try:
-            _wait_for(handle, folder)
+            if not wait_for_lock(handle, _PATIENCE_S):
+                raise ModelError(
+                    f"{folder} is kept locked by another program that uses llamalite: end that, or "
+                    f"let it go on, and try again"
+                )
             yield
         finally:
             os.close(handle)
@@ -94,32 +94,3 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise ValueError("no JSON object")
     return content
-
-
-def _wait_for(handle: int, folder: Path) -> None:
-    """Take a lock; it is held for milliseconds only, unless its holder was stopped."""
-    give_up = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return _take(handle)
-        except OSError as error:
-            if error.errno not in _HELD:
-                return None
-        if time.monotonic() > give_up:
-            raise ModelError(
-                f"{folder} is kept locked by another program that uses llamalite: end that, or "
-                f"let it go on, and try again"
-            )
-        time.sleep(_PAUSE_S)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _take(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _take(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,6 +18,7 @@ from typing import Literal
 from llamalite import config
 from llamalite.errors import BadField, InvalidParameter, ModelError, ModelNotFound
 from llamalite.gguf import GGUFReader
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.names.quantization import bare_name, is_projector
 from llamalite.models.names.reference import shard_names
 from llamalite.models.names.repository import RepoFile, group_models
@@ -197,7 +198,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ModelError(
-            f"{folder} has {free / 1e9:.2f} GB free and {needed / 1e9:.2f} GB are needed: make "
+            f"{folder} has {size_text(free)} free and {size_text(needed)} are needed: make "
             f"room, import with --link, or set LLAMALITE_MODELS_DIR to another folder"
         )
 

@@ -1,19 +1,22 @@
 """What is remembered of each model file: where it came from, its digest, when it was used.
 
 Owns one JSON file per model file under `home()/records`. Whether the model exists is never read
-from here: that the disk says. May import `config` and `errors`.
+from here: that the disk says. May import `hub`, `config` and `errors`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from llamalite import config
+from llamalite.errors import ModelError
+from llamalite.models.hub.cache import cache_folder
 from llamalite.models.store.atomic import locked, read_object, write_json
 
 
@@ -106,6 +109,17 @@ def update_records(
     """
     with locked(records_folder()):
         return [_update(record_key(path), fresh, durable) for path, fresh in changes.items()]
+
+
+def remember_use(path: str | os.PathLike[str]) -> None:
+    """Note that a model of the store or the Hub's cache is used now; others are not remembered.
+
+    Where that can't be written, it isn't: no reason not to use the model.
+    """
+    own = any(Path(path).is_relative_to(root) for root in (config.models_dir(), cache_folder()))
+    if own:
+        with contextlib.suppress(ModelError):
+            update_records({os.fspath(path): {"last_used": time.time()}}, durable=False)
 
 
 def forget_record(path: str | os.PathLike[str]) -> None:

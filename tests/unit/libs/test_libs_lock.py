@@ -23,7 +23,6 @@ from support.elf import elf_bytes
 from support.libllama_files import CORE, add_file
 from support.loopback_github import LoopbackGitHub, serving
 
-from llamalite.libs import lock
 from llamalite.libs.find import find_library, list_installed
 from llamalite.libs.lock import LOCK_NAME, install_lock
 from llamalite.libs.platforms import current_platform
@@ -260,7 +259,7 @@ def test_a_file_system_without_locks_is_said_once(
     def no_locks(_: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock, "_take", no_locks)
+    monkeypatch.setattr("llamalite.locks._take", no_locks)
     said: list[str] = []
     with install_lock(tmp_path, said.append) as held:
         assert not held

@@ -244,10 +244,10 @@ def test_parts_that_are_missing_are_named_and_never_the_default() -> None:
 def test_the_default_is_q4_k_m_then_q4_0() -> None:
     there = sized(Q2_K=200, Q4_0=390, Q4_K_M=400_000_000, Q8_0=800)
     assert choose_model(there, None, REPO) == Choice(
-        there[2], "taking Q4_K_M (400 MB), the default"
+        there[2], "taking Q4_K_M (400.0 MB), the default"
     )
     assert choose_model(sized(Q4_0=390, Q8_0=800), None, REPO).reason == (
-        "taking Q4_0 (0 MB), o/r has no Q4_K_M"
+        "taking Q4_0 (390 bytes), o/r has no Q4_K_M"
     )
     assert chosen(models("m.i1-Q4_K_M.gguf", "m.i1-Q4_0.gguf")) == "m.i1-Q4_K_M.gguf"
     assert chosen(models("m-UD-Q4_K_M.gguf", "m-Q4_K_M.gguf")) == "m-Q4_K_M.gguf"
@@ -266,7 +266,7 @@ def test_without_a_default_the_nearest_that_fits_is_taken() -> None:
     assert choice.model.file == "m-Q3_K_M.gguf"
     assert choice.fits
     assert choice.reason == (
-        "taking Q3_K_M (0 MB), the nearest to Q4_K_M among those that fit in memory, as o/r has "
+        "taking Q3_K_M (3.0 kB), the nearest to Q4_K_M among those that fit in memory, as o/r has "
         "neither Q4_K_M nor Q4_0"
     )
     assert chosen(there, free_bytes=2_500) == "m-Q2_K.gguf"
@@ -280,7 +280,7 @@ def test_what_does_not_fit_is_said() -> None:
     assert not choice.fits
     assert choice.reason == (
         "taking Q2_K (2.0 GB), the smallest, as o/r has neither Q4_K_M nor Q4_0, though its "
-        "2.0 GB are more than the 500 MB of memory free"
+        "2.0 GB are more than the 500.0 MB of memory free"
     )
     assert not choose_model(sized(Q4_K_M=9), None, REPO, free_bytes=8).fits
     assert not choose_model(there, "q8_0", REPO, free_bytes=4_000_000_000).fits
