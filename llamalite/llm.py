@@ -23,7 +23,7 @@ from llamalite.core.batch import Batch
 from llamalite.core.context import Context
 from llamalite.engine.embedding import Embedder, check_pooling
 from llamalite.engine.generation import Generation, GenerationResult, GenerationStream
-from llamalite.engine.loading import load
+from llamalite.engine.loading import Loaded, load
 from llamalite.libs.transfer.progress import say_on_stderr
 from llamalite.models.resolve import Resolved, resolve
 from llamalite.text.bos import needs_bos
@@ -109,10 +109,18 @@ class LLM:
         self._running: GenerationStream | None = None
         if not isinstance(model, Resolved):
             model = resolve(load_config().default_model if model is None else model, say=say)
-        loaded = load(model, given, say, force=force)
+        self._loaded = load(model, given, say, force=force)
+        try:
+            self._prepare(self._loaded, pooling)
+        except BaseException:
+            self._loaded.close()
+            raise
+        self.load_s = time.perf_counter() - started
+
+    def _prepare(self, loaded: Loaded, pooling: Pooling | None) -> None:
+        """Make what generating needs of a loaded model."""
         self.model_path, self.library = loaded.path, loaded.library
-        self._model, self._params, self._hold = loaded.model, loaded.params, loaded.hold
-        self._chosen = loaded.template
+        self._model, self._params = loaded.model, loaded.params
         self._template: ChatTemplate | None = None
         self.sampling = loaded.defaults.sampling
         self.system_prompt = loaded.defaults.system_prompt
@@ -129,7 +137,6 @@ class LLM:
         ]
         if self._adapters:
             self._context.set_loras(self._adapters)
-        self.load_s = time.perf_counter() - started
 
     @property
     def n_ctx(self) -> int:
@@ -237,11 +244,13 @@ class LLM:
             kwargs: passed to the template (tools, add_generation_prompt, …).
         """
         if self._template is None:
-            if self._chosen.notice:
-                self._say(self._chosen.notice)
+            if self._loaded.template.notice:
+                self._say(self._loaded.template.notice)
             vocab = self._model.vocab
             self._template = ChatTemplate(
-                self._chosen.source, bos_token=vocab.text_of("bos"), eos_token=vocab.text_of("eos")
+                self._loaded.template.source,
+                bos_token=vocab.text_of("bos"),
+                eos_token=vocab.text_of("eos"),
             )
         return self._template.render(messages, **kwargs)
 
@@ -287,8 +296,7 @@ class LLM:
         with self._lock:
             if self._running is not None:
                 self._running.close()
-            self._model.close()
-            self._hold.close()
+            self._loaded.close()
 
     def __enter__(self) -> LLM:
         return self

@@ -50,6 +50,11 @@ class Loaded:
     params: dict[str, int]
     hold: Hold
 
+    def close(self) -> None:
+        """Free the model and let its files go."""
+        self.model.close()
+        self.hold.close()
+
 
 def load(
     resolved: Resolved, given: Mapping[str, Any], say: Say | None, *, force: bool = False
