@@ -12,7 +12,7 @@ with what is free now in RAM and on each GPU. Exit code 5, and a line on stderr,
 Options:
   -c, --ctx-size=N      tokens of context, of all sequences together; 0 = as the model was trained
                         (default: that, but at most 8192 for each sequence)
-  -n, --gpu-layers=N    layers on the GPU: a number, all, or auto for the most that fit
+  --gpu-layers=N        layers on the GPU: a number, all, or auto for the most that fit
                         [default: auto]
   --parallel=N          sequences at once [default: 1]
   --ubatch-size=N       most tokens computed at once [default: 512]
