@@ -3,12 +3,12 @@
     LlamaliteError
     ├ LibraryError        LibraryNotFound · LibraryIncompatible · AbiMismatch · SymbolMissing
     ├ GGUFError           NotGGUF · UnsupportedVersion · Truncated · Incomplete · BadField
-    ├ ModelError          ModelNotFound · ModelLoadError · DoesNotFit · TokenizeError
-    │                     TemplateError · AdapterError
+    ├ ModelError          ModelNotFound · AmbiguousFile · ModelLoadError · DoesNotFit
+    │                     TokenizeError · TemplateError · AdapterError
     ├ DecodeError         NoKVSlot · Aborted · InvalidBatch · FatalDecode
     ├ RequestError        InvalidParameter · ContextLengthExceeded · ConstraintError · QueueFull
     ├ EngineError         EngineClosed · EngineCrashed
-    └ DownloadError       Offline · ChecksumMismatch · AmbiguousFile
+    └ DownloadError       Offline · Unreachable · ChecksumMismatch
 
 Each message is one line that says what happened, to what, and what to do next. Imports the
 standard library alone.
@@ -101,6 +101,10 @@ class ModelError(LlamaliteError):
 
 class ModelNotFound(ModelError):
     """No model answers to that name or path."""
+
+
+class AmbiguousFile(ModelError):
+    """Several models or files match; the message lists them."""
 
 
 class ModelLoadError(ModelError):
@@ -221,9 +225,9 @@ class Offline(DownloadError):
     """A download was needed, but network use is switched off."""
 
 
+class Unreachable(DownloadError):
+    """The server doesn't answer."""
+
+
 class ChecksumMismatch(DownloadError):
     """What arrived is not what was asked for."""
-
-
-class AmbiguousFile(DownloadError):
-    """Several files match; the message lists them."""

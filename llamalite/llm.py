@@ -55,6 +55,8 @@ class LLM:
         n_threads: threads for decoding.
         n_threads_batch: threads for prefill.
         n_gpu_layers: layers on the GPU; -1 = all, and a number above 0 without a GPU is an error.
+        cache_type_k: type of cached keys: "f16", "q8_0" …; `cache_type_v` of the values.
+        cache_type_v: types but f16, bf16 and f32 need flash attention.
         chat_template: name or Jinja text of a template to use instead of the model's own.
         pooling: how `embed` pools; None = as the model says, else mean.
         loras: (path, scale) of adapters to apply, instead of those of a preset.
@@ -84,6 +86,8 @@ class LLM:
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         n_gpu_layers: int | None = None,
+        cache_type_k: str | None = None,
+        cache_type_v: str | None = None,
         chat_template: str | None = None,
         pooling: Pooling | None = None,
         loras: Iterable[tuple[str | os.PathLike[str], float]] | None = None,
@@ -99,8 +103,10 @@ class LLM:
             "n_threads": n_threads,
             "n_threads_batch": n_threads_batch,
             "n_gpu_layers": n_gpu_layers,
+            "cache_type_k": cache_type_k,
+            "cache_type_v": cache_type_v,
             "chat_template": chat_template,
-            "adapters": None if loras is None else [(os.fspath(p), scale) for p, scale in loras],
+            "adapters": tuple(loras) if isinstance(loras, Iterable) else loras,
         }
         given = {name: value for name, value in given.items() if value is not None}
         effective(given)  # a wrong value is said before anything is fetched

@@ -21,7 +21,7 @@ def open_lock(path: str | os.PathLike[str], mode: int = 0o666) -> int:
     Raises:
         OSError: it can't be opened.
     """
-    return os.open(path, os.O_RDWR | os.O_CREAT, mode)
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), mode)
 
 
 def try_lock(handle: int) -> bool:

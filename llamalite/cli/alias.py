@@ -6,8 +6,8 @@ Usage:
   llamalite alias --remove [--json] [--quiet] [--] NAME...
 
 NAME then stands for MODEL, which may be any name that `llamalite run` takes; it needn't be on this
-computer yet. Without arguments, prints all names that were given, presets among them. `--remove`
-takes names away, and leaves the models alone.
+computer yet. Without arguments, prints all names that were given, presets and the configuration's
+aliases among them. `--remove` takes names away, and leaves the models alone.
 
 Options:
   --remove       remove the names
@@ -20,7 +20,6 @@ Options:
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from llamalite.cli import terminal
 from llamalite.cli.options import Options, parse
@@ -29,9 +28,10 @@ from llamalite.config import ModelConfig
 from llamalite.errors import InvalidParameter
 from llamalite.libs.transfer.progress import Say
 from llamalite.models.locate import Located, locate
+from llamalite.models.locate.paths import as_path, is_file
 from llamalite.models.names.catalog import find_entry
-from llamalite.models.store.installed import installed_models
-from llamalite.models.store.named import all_named, check_free, same_name, write_named
+from llamalite.models.store.installed import all_names, installed_models
+from llamalite.models.store.named import check_free, same_name, write_named
 from llamalite.models.store.removal import remove_aliases
 
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def _list(options: Options, say: Say) -> None:
-    named = all_named(say)
+    named = all_names(say)
     if options.flag("--json"):
         print_json([{"name": name, **preset.to_dict()} for name, preset in named.items()])
     elif named:
@@ -84,8 +84,8 @@ def _give(options: Options, say: Say) -> None:
 
 def _lasting(model: str, located: Located) -> str:
     """Return a spelling of a model that means the same from any folder, whatever comes later."""
-    path = Path(os.path.expanduser(model))
-    if path.is_file():
+    path = as_path(model)
+    if is_file(path):
         return os.path.abspath(path)
     if len(located.names) > 1 or find_entry(model) or located.installed is None:
         return model

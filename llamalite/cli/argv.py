@@ -96,7 +96,7 @@ def declared_options(usage: str) -> dict[str, Option]:
     return options
 
 
-def canonical(argv: list[str], options: Mapping[str, Option]) -> list[str]:
+def canonical(argv: list[str], options: Mapping[str, Option], command: str) -> list[str]:
     """Return the same arguments, options first and spelled out, then the positional ones.
 
     Of an option given twice the last one counts, unless it is repeatable. `--` stands before the
@@ -116,7 +116,7 @@ def canonical(argv: list[str], options: Mapping[str, Option]) -> list[str]:
         if argument == "-" or not argument.startswith("-"):
             positional.append(argument)
             continue
-        for option, spelled, value in _read(argument, options):
+        for option, spelled, value in _read(argument, options, command):
             if option.takes_value and value is None:
                 if not waiting:
                     raise InvalidParameter(f"{spelled} needs a value")
@@ -128,7 +128,9 @@ def canonical(argv: list[str], options: Mapping[str, Option]) -> list[str]:
     return [*kept, *(["--"] if dashed else []), *positional]
 
 
-def _read(argument: str, options: Mapping[str, Option]) -> list[tuple[Option, str, str | None]]:
+def _read(
+    argument: str, options: Mapping[str, Option], command: str
+) -> list[tuple[Option, str, str | None]]:
     """Split one argument into (option, spelling, value where it is attached)."""
     spelled, equals, value = argument.partition("=")
     option = _find(spelled, options)
@@ -144,14 +146,14 @@ def _read(argument: str, options: Mapping[str, Option]) -> list[tuple[Option, st
         flags = [flag for flag in found if flag is not None and not flag.takes_value]
         if len(flags) == len(argument) - 1:
             return [(flag, flag.name, None) for flag in flags]
-    raise _unknown(spelled, options)
+    raise _unknown(spelled, options, command)
 
 
 def _find(spelled: str, options: Mapping[str, Option]) -> Option | None:
     return options.get(spelled) or options.get(ALIASES.get(spelled, ""))
 
 
-def _unknown(spelled: str, options: Mapping[str, Option]) -> InvalidParameter:
+def _unknown(spelled: str, options: Mapping[str, Option], command: str) -> InvalidParameter:
     from difflib import get_close_matches
 
     if spelled in ALIASES:
@@ -164,7 +166,9 @@ def _unknown(spelled: str, options: Mapping[str, Option]) -> InvalidParameter:
     near = [name for name in near if _find(name, options)]
     if near:
         hint = f"did you mean {' or '.join(near[:4])}?"
-    else:
+    elif command == "run":
         hint = "a prompt that begins with a dash goes behind '--'"
+    else:
+        hint = f"see 'llamalite {command} --help'"
     shown = spelled if len(spelled) <= 40 else spelled[:40] + "…"
     return InvalidParameter(f"unknown option {shown}: {hint}")

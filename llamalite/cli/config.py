@@ -14,7 +14,8 @@ none. `get` prints one value. `set` writes one into the file, `unset` takes it o
 file stays as it is.
 
 KEY is n_ctx, sampling.temperature, server.port …, aliases.NAME for another name of a model, or
-models.NAME.KEY for what holds for one model alone. A list or table as VALUE is JSON.
+models.NAME.KEY for what holds for one model alone; `unset models.NAME` takes out all of that. A
+list or table as VALUE is JSON.
 
 Options:
   --json      print one JSON object: each setting's value and origin
@@ -97,17 +98,28 @@ def _get(options: Options) -> None:
 def _set(options: Options) -> None:
     key = _key(options)
     where = keys.split_key(key)
+    if where[0] == "aliases":
+        _check_alias(where[1])
     value = keys.file_value(where, checked_text(options.text("VALUE") or "", "VALUE"))
     path = file.set_value(where, value)
     terminal.say(f"{key} = {_written(keys.shown_value(key, value))} in {path}")
     _warn(key)
 
 
+def _check_alias(name: str) -> None:
+    """Refuse what `llamalite alias` refuses, too: the name of a model that is here."""
+    from llamalite.models.store.installed import installed_models
+    from llamalite.models.store.named import check_free
+
+    check_free(name, (model.name for model in installed_models()), replace=True)
+
+
 def _unset(options: Options) -> None:
     key = _key(options)
     where = keys.find_key(file.read_config(), key)
     if where is None:
-        keys.split_key(key)
+        if not key.startswith("models."):
+            keys.split_key(key)
         terminal.say(f"{key} isn't set in {config.config_path()}")
     else:
         terminal.say(f"{key} is no longer set in {file.remove_value(where)}")
@@ -115,7 +127,7 @@ def _unset(options: Options) -> None:
 
 
 def _key(options: Options) -> str:
-    return options.text("KEY") or ""
+    return keys.without_quotes(options.text("KEY") or "")
 
 
 def _warn(key: str) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from llamalite.cli import terminal
 from llamalite.cli.options import parse
-from llamalite.config import ModelConfig
 from llamalite.errors import (
     AdapterError,
     AmbiguousFile,
@@ -30,8 +29,11 @@ from llamalite.gguf import GGUFReader
 from llamalite.models.locate import Located, locate
 from llamalite.models.modelfile import parse_modelfile
 from llamalite.models.names.catalog import find_entry
-from llamalite.models.names.safety import check_name
-from llamalite.models.store.named import same_name, write_named
+from llamalite.models.names.safety import shown
+from llamalite.models.store.installed import installed_models
+from llamalite.models.store.named import check_free, same_name, write_named
+
+_LONGEST = 1_000_000  # of a Modelfile, in bytes
 
 
 def main(argv: list[str]) -> int:
@@ -40,14 +42,17 @@ def main(argv: list[str]) -> int:
     if options is None:
         return 0
     say = terminal.be_silent if options.flag("--quiet") else terminal.say
-    name = check_name(options.text("NAME") or "", "the name")
+    name, force = options.text("NAME") or "", options.flag("--force")
+    # A model whose own name was removed goes by one that may be given to another.
+    taken = [model.name for model in installed_models() if not model.is_unnamed]
+    check_free(name, taken, replace=force)
     file = options.text("--file") or ""
     where = "stdin" if file == "-" else file
-    preset = parse_modelfile(options.file_text("--file") or "", where)
-    located = _check_model(name, preset, where)
+    preset = parse_modelfile(options.file_text("--file", _LONGEST) or "", where)
+    located = _check_model(name, preset.model or "", where)
     for path, _ in preset.adapters:
         _check_adapter(path, where)
-    write_named(name, preset, replace=options.flag("--force"))
+    write_named(name, preset, replace=force)
     if find_entry(name):
         say(f"{name} now stands for this and no longer for the model of the catalog")
     say(f"created {name}: {preset.model} with settings of its own")
@@ -56,7 +61,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _check_model(name: str, preset: ModelConfig, where: str) -> Located:
+def _check_model(name: str, model: str, where: str) -> Located:
     """Return what FROM means.
 
     Raises:
@@ -64,14 +69,14 @@ def _check_model(name: str, preset: ModelConfig, where: str) -> Located:
         AmbiguousFile: several models do.
         InvalidParameter: it leads back to the name.
     """
+    said = f"{where}: FROM {shown(model)}"
     try:
-        located = locate(preset.model or "")
+        located = locate(model)
     except (ModelNotFound, AmbiguousFile, InvalidParameter) as error:
-        raise type(error)(f"{where}: FROM {preset.model}: {error}") from None
+        raise type(error)(f"{said}: {error}") from None
     if any(same_name(name, other) for other in located.names):
         raise InvalidParameter(
-            f"{where}: FROM {preset.model} stands for {name} itself: choose another name",
-            param="NAME",
+            f"{said} stands for {name} itself: choose another name", param="NAME"
         )
     return located
 

@@ -62,6 +62,12 @@ SETTINGS = {
     "--threads-batch": ("n_threads_batch", 1),
 }
 """Option → keyword argument of LLM, and the least it may be."""
+SETTING_FIELDS = {name: field for name, (field, _) in SETTINGS.items()} | {
+    "--gpu-layers": "n_gpu_layers",
+    "--cache-type-k": "cache_type_k",
+    "--cache-type-v": "cache_type_v",
+}
+"""Option → keyword argument of LLM, of all."""
 _BIAS = re.compile(r"([0-9]{1,9})([+-](?:[0-9]+\.?[0-9]*|\.[0-9]+|inf))")
 _LLAMA_CPP_SAMPLERS = {"typ_p": "typical_p", "temp": "temperature", "top_nsigma": "top_n_sigma"}
 
@@ -128,6 +134,8 @@ def read_settings(options: Options) -> dict[str, Any]:
     """Return the keyword arguments of LLM that were given."""
     settings = {field: options.whole(name, low) for name, (field, low) in SETTINGS.items()} | {
         "n_gpu_layers": _layers(options),
+        "cache_type_k": options.text("--cache-type-k"),
+        "cache_type_v": options.text("--cache-type-v"),
         "chat_template": _template(options.text("--template")),
         "force": options.flag("--force") or None,
     }

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from llamalite.gguf import GGUFReader
 from llamalite.libs.transfer.wording import size_text
+from llamalite.models.fit.plan import Projector
 from llamalite.models.locate import HubTarget, Located, UrlTarget, locate
+from llamalite.models.locate.here import find_projector
 
 Say = Callable[[str], None]
 
@@ -22,10 +24,12 @@ class Found:
 
     Attributes:
         reader: of a model that isn't here (`located.path` is None), without the tensors' values.
+        projector: the file that reads images for it, wherever that is; None = there is none.
     """
 
     located: Located
     reader: GGUFReader
+    projector: Projector | None = None
 
 
 @contextmanager
@@ -42,41 +46,38 @@ def open_header(name: str, say: Say) -> Iterator[Found]:
     located = locate(name)
     if located.note:
         say(located.note)
-    if located.path is not None:
-        reader = GGUFReader(located.path)
-    else:
-        assert located.target is not None, "what is nowhere is not located"
-        reader = _read_remote(located.target, say)
-    with reader:
-        yield Found(located, reader)
+    found = _read_here(located) if located.path is not None else _read_remote(located, say)
+    with found.reader:
+        yield found
 
 
-def _read_remote(target: HubTarget | UrlTarget, say: Say) -> GGUFReader:
+def _read_here(located: Located) -> Found:
+    assert located.path is not None
+    reference = located.target.reference if isinstance(located.target, HubTarget) else None
+    path = find_projector(located.path, reference)
+    projector = Projector(str(path), path.stat().st_size) if path else None
+    return Found(located, GGUFReader(located.path), projector)
+
+
+def _read_remote(located: Located, say: Say) -> Found:
+    from llamalite.models.hub.address import leading_on
+    from llamalite.models.hub.listing import list_repo
     from llamalite.models.hub.remote_header import read_hub_header, read_url_header
+    from llamalite.models.pull.hub import choose
 
+    target, projector = located.target, None
+    assert target is not None, "what is nowhere is not located"
     if isinstance(target, UrlTarget):
         reader = read_url_header(target.url)
     else:
-        reader = read_hub_header(target.repo, *_file_of(target, say))
+        with leading_on(f"{located.name} isn't on this computer"):
+            listing = list_repo(target.repo, target.revision or "main")
+        model = choose(listing, target, say)
+        if entry := listing.entry(model.projector or ""):
+            projector = Projector(f"{target.repo}/{entry.path}", entry.n_bytes)
+        reader = read_hub_header(target.repo, model.file, listing.commit)
     say(
         f"not on this computer: {size_text(reader.n_read)} of its {size_text(reader.n_bytes)} "
         f"were read ('llamalite pull' fetches it)"
     )
-    return reader
-
-
-def _file_of(target: HubTarget, say: Say) -> tuple[str, str]:
-    """Return the file that is meant, and the revision it is taken from."""
-    if target.file is not None:
-        return target.file, target.revision or "main"
-    from llamalite.models.fit.machine import free_memory
-    from llamalite.models.hub.listing import list_repo
-    from llamalite.models.names.repository import RepoFile, choose_model, group_models
-
-    listing = list_repo(target.repo, target.revision or "main")
-    models = group_models(RepoFile(entry.path, entry.n_bytes) for entry in listing.files)
-    free = free_memory() if target.quant is None else None
-    choice = choose_model(models, target.quant, target.repo, free)
-    if target.quant is None:
-        say(choice.reason)
-    return choice.model.file, listing.commit
+    return Found(located, reader, projector)

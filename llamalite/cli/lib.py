@@ -55,6 +55,7 @@ from llamalite.libs.find import (
     list_installed,
     remove_installs,
 )
+from llamalite.libs.transfer.wording import size_text
 
 if TYPE_CHECKING:
     from llamalite.core.trial import Trial
@@ -130,7 +131,7 @@ def _offers(options: Options, say: Say) -> None:
             offer.backend,
             offer.source,
             offer.release or "?",
-            f"{offer.n_bytes:,} bytes" if offer.n_bytes is not None else "size unknown",
+            size_text(offer.n_bytes) if offer.n_bytes is not None else "size unknown",
             offer.what,
             offer.verified,
         )

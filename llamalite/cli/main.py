@@ -35,6 +35,22 @@ COMMANDS = {
 
 SECOND_NAMES = {"ls": "list", "remove": "rm"}
 
+_LATER = "it comes with a later version"
+_NONE_LOADED = "a model is loaded only as long as the command or program runs that uses it"
+_ELSEWHERE = {
+    "serve": f"{_LATER}; 'llamalite run' answers a prompt",
+    "chat": f"{_LATER}; 'llamalite run' answers a prompt",
+    "ps": f"{_NONE_LOADED}; 'llamalite list' shows those on this computer",
+    "stop": f"{_NONE_LOADED}; Ctrl-C ends it",
+    "push": "models are not uploaded from here; 'hf upload' does that",
+    "quantize": "models are not converted here; 'llamalite pull owner/repo:QUANT' fetches a "
+    "quantization that is to be had",
+    "download": "use 'llamalite pull'",
+    "info": "use 'llamalite show'",
+    "delete": "use 'llamalite rm'",
+}
+"""What to say of commands that similar programs have, and there are none here."""
+
 _HELP = "Print this, or a command's help"
 _EXITS = """\
 Exit codes: 0 done, 1 other failure, 2 wrong usage or request, 3 library, 4 GGUF file, 5 model,
@@ -155,6 +171,8 @@ def _unknown(name: str) -> errors.InvalidParameter:
         return errors.InvalidParameter(
             f"unknown option {name}; options come after a command, see 'llamalite --help'"
         )
+    if name in _ELSEWHERE:
+        return errors.InvalidParameter(f"there is no command {name!r}: {_ELSEWHERE[name]}")
     near = get_close_matches(name, [*COMMANDS, *SECOND_NAMES, "help"], 2)
     hint = f"commands are {', '.join(COMMANDS)}, help"
     if near:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 from llamalite.cli import terminal
 from llamalite.cli.argv import canonical, declared_options
 from llamalite.errors import InvalidParameter
+from llamalite.libs.transfer.wording import size_text
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_LONGEST_TEXT = 100_000_000
 
 
 class Options:
@@ -62,12 +63,16 @@ class Options:
             raise InvalidParameter(f"{name} must be a number, not {shown(value)}", param=name)
         return float(value)
 
-    def file_text(self, name: str) -> str | None:
-        """Return the text of the file that an option names (`-` = stdin), or None."""
+    def file_text(self, name: str, most: int = _LONGEST_TEXT) -> str | None:
+        """Return the text of the file that an option names (`-` = stdin), or None.
+
+        Raises:
+            InvalidParameter: it can't be read, or has more than `most` bytes.
+        """
         path = self.text(name)
         if path is None:
             return None
-        return read_stdin() if path == "-" else read_file(path, name)
+        return read_stdin(most) if path == "-" else read_file(path, name, most)
 
 
 def parse(usage: str | None, command: str, argv: list[str]) -> Options | None:
@@ -80,19 +85,16 @@ def parse(usage: str | None, command: str, argv: list[str]) -> Options | None:
 
     if not usage:
         raise InvalidParameter("Python's -OO removes the usage texts: run it without -OO")
-    arguments = canonical(argv, declared_options(usage))
+    arguments = canonical(argv, declared_options(usage), command)
     if "--help" in arguments:
         terminal.write(usage.strip() + "\n")
         return None
     try:
         return Options(dict(docopt.docopt(usage, [command, *arguments], default_help=False)))
     except docopt.DocoptExit:
-        words = [word for word in arguments if not word.startswith("--")]
-        what = f"{shown(' '.join(words))} doesn't fit" if words else "something is missing"
-        raise InvalidParameter(
-            f"wrong arguments: {what}, see 'llamalite {command} --help' (text of several words "
-            "goes in quotes)"
-        ) from None
+        from llamalite.cli.usage import wrong_arguments
+
+        raise wrong_arguments(usage, command, arguments) from None
 
 
 def shown(value: str) -> str:
@@ -111,25 +113,27 @@ def checked_text(value: str, name: str) -> str:
         raise InvalidParameter(f"{name} is not valid UTF-8", param=name) from None
 
 
-def read_stdin() -> str:
-    """Return all of stdin as text."""
+def read_stdin(most: int = _LONGEST_TEXT) -> str:
+    """Return all of stdin as text; more than `most` bytes are refused."""
     if sys.stdin is None:
         raise InvalidParameter("there is nothing to read: stdin is closed", param="prompt")
-    content: bytes = sys.stdin.buffer.read()
-    return _decode(content, "stdin")
+    return _decode(sys.stdin.buffer.read(most + 1), "stdin", most)
 
 
-def read_file(path: str, name: str) -> str:
-    """Return a file's text; `name` is the option that names the file."""
+def read_file(path: str, name: str, most: int = _LONGEST_TEXT) -> str:
+    """Return a file's text, of at most `most` bytes; `name` is the option that names the file."""
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as stream:  # a device may have no end
+            content = stream.read(most + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidParameter(f"{name}: can't read {path}: {reason}", param=name) from None
-    return _decode(content, path)
+    return _decode(content, path, most)
 
 
-def _decode(content: bytes, where: str) -> str:
+def _decode(content: bytes, where: str, most: int) -> str:
+    if len(content) > most:
+        raise InvalidParameter(f"{where} has more than {size_text(most)}: give a shorter text")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

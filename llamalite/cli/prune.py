@@ -3,9 +3,11 @@
 Usage:
   llamalite prune [-n] [-f] [--json] [--quiet]
 
-That is: partial downloads, links to nothing, imports that were killed, records of files that are
-gone, and content in the Hub's cache of GGUF repositories that no revision refers to. What a program
-is working on stays, and so does every model.
+That is: partial downloads, links to nothing, imports that were killed, records that are damaged or
+of files that are gone, and content in the Hub's cache of GGUF repositories that no revision refers
+to. What a program is working on stays, and so does every model, and what lies behind a link that
+leads out of the folder for models and the Hub's cache. A link to a disk that isn't mounted is a
+link to nothing, too: mount the disk first, or the link goes.
 
 Options:
   -n, --dry-run  only say what would be removed
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> int:
     if options is None:
         return 0
     say = terminal.be_silent if options.flag("--quiet") else terminal.say
-    found, verb = find_leftovers(), "would be removed"
+    found, verb = find_leftovers(say), "would be removed"
     if found and not options.flag("--dry-run"):
         if not options.flag("--force"):
             for left in found:

@@ -4,9 +4,10 @@ Usage:
   llamalite rm [-f] [--json] [--quiet] [--] NAME...
 
 NAME is one that `llamalite list` or `llamalite alias` prints, or a beginning of a model's that no
-other has. Of an alias or a preset only the name goes. A model's file goes with its last name: while
-aliases, presets, hard links or other revisions need it, it stays. Of a link only the link goes. A
-model that a program has loaded is refused.
+other has; damaged models have their file's. Of an alias or a preset only the name goes. A model's
+file goes with its last name: while aliases, presets, hard links or other revisions need it, it
+stays. Of a link only the link goes. A model that a program has loaded is refused, and so is what a
+symbolic link here leads to.
 
 Options:
   -f, --force    don't ask
@@ -31,18 +32,24 @@ def main(argv: list[str]) -> int:
     if options is None:
         return 0
     say = terminal.be_silent if options.flag("--quiet") else terminal.say
-    plan = plan_removal(options.texts("NAME"))
+    plan = plan_removal(options.texts("NAME"), say)
     if not options.flag("--force") and not confirmed(_question(plan)):
         say("nothing was removed")
         return 1
-    carry_out(plan)
-    if options.flag("--json"):
-        print_json([_json(removal) for removal in plan])
-    else:
-        terminal.write("".join(f"{terminal.one_line(removal.name)}\n" for removal in plan))
-    for removal in plan:
+    done: list[Removal] = []
+
+    def tell(removal: Removal) -> None:
+        done.append(removal)
+        if not options.flag("--json"):
+            terminal.write(f"{terminal.one_line(removal.name)}\n")
         if removal.note:
             say(f"{removal.name}: {removal.note}")
+
+    try:
+        carry_out(plan, tell)
+    finally:
+        if options.flag("--json") and done:
+            print_json([_json(removal) for removal in done])
     n_files = sum(len(removal.files) for removal in plan)
     if n_files:
         freed = sum(removal.n_bytes for removal in plan)

@@ -66,6 +66,8 @@ Machine:
   --threads=N                       threads for decoding [default physical cores]
   --threads-batch=N                 threads for prefill [default as --threads]
   --gpu-layers=N                    layers on the GPU, -1 = all [default as many as fit]
+  --cache-type-k=T                  type of cached keys: f16, q8_0, q4_0 … [default f16]
+  --cache-type-v=T                  type of cached values [default f16]
   --force                           load the model even if it doesn't fit into memory
 
 Output:
@@ -88,7 +90,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llamalite.cli import terminal
-from llamalite.cli.flags import SETTINGS, by_option, read_sampling, read_settings
+from llamalite.cli.flags import SETTING_FIELDS, by_option, read_sampling, read_settings
 from llamalite.cli.options import Options, checked_text, parse, read_file, read_stdin, shown
 from llamalite.errors import InvalidParameter
 
@@ -218,7 +220,7 @@ def load(job: Job, model: Resolved, say: Callable[[str], None], *, draw_progress
     try:
         return LLM(model, say=say, **job.settings)
     except InvalidParameter as error:
-        raise by_option(error, {name: field for name, (field, _) in SETTINGS.items()}) from None
+        raise by_option(error, SETTING_FIELDS) from None
 
 
 def deliver(stream: GenerationStream, *, show: bool) -> int:

@@ -27,15 +27,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llamalite.cli import terminal
+from llamalite.cli import shown_header, shown_settings, terminal
 from llamalite.cli.headers import Found, open_header
 from llamalite.cli.options import Options, parse, shown
-from llamalite.cli.tables import count_text
+from llamalite.cli.shown_settings import Said, said_of
 from llamalite.errors import BadField, InvalidParameter
-from llamalite.gguf import GGUFReader, ModelSummary
+from llamalite.gguf import GGUFReader
 from llamalite.libs.transfer.wording import size_text
+from llamalite.models.locate import UrlTarget
 
 if TYPE_CHECKING:
     from llamalite.models.fit.plan import Plan
@@ -140,7 +142,8 @@ def _tensor_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _to_dict(found: Found) -> dict[str, Any]:
     from llamalite.models.fit.report import to_dict
 
-    plan, installed = _plan(found.reader), found.located.installed
+    said, installed = said_of(found.located), found.located.installed
+    plan, projector = _plan(found, said), found.projector
     summary: dict[str, Any] = _plain(found.reader.summary)
     return {
         **summary,
@@ -150,27 +153,31 @@ def _to_dict(found: Found) -> dict[str, Any]:
         "source": installed.source if installed else None,
         "origin": installed.origin if installed else _target(found),
         "names": list(installed.names) if installed else [],
+        "projector": projector._asdict() if projector else None,
+        **shown_settings.to_dict(said),
         "fit": to_dict(plan) if plan else None,
     }
 
 
-def _plan(reader: GGUFReader) -> Plan | None:
+def _plan(found: Found, said: Said) -> Plan | None:
     """Return whether the model fits here; None for files that are no whole model."""
     from llamalite.models.fit.machine import Machine, free_ram, this_machine
     from llamalite.models.fit.plan import plan
 
+    n_ctx, _ = said.settings.get("n_ctx", (None, ""))
+    fitted = partial(plan, found.reader, n_ctx=n_ctx, projector=found.projector)
     try:
-        in_ram = plan(reader, Machine(free_ram()))
+        in_ram = fitted(Machine(free_ram()))
         # PERF: a model that fits in RAM fits; finding out about GPUs takes longer than all this.
-        return in_ram if in_ram.fits else plan(reader, this_machine(ask_devices=False))
+        return in_ram if in_ram.fits else fitted(this_machine(ask_devices=False))
     except BadField:
         return None
 
 
-def _verdict(reader: GGUFReader) -> str | None:
+def _verdict(found: Found, said: Said) -> str | None:
     from llamalite.models.fit.report import verdict
 
-    plan = _plan(reader)
+    plan = _plan(found, said)
     return verdict(plan) if plan else None
 
 
@@ -179,112 +186,31 @@ def _target(found: Found) -> str | None:
 
 
 def _origin(found: Found, installed: InstalledModel | None) -> str | None:
-    if found.located.path is None:
-        return f"{_target(found)}, not on this computer"
+    target = found.located.target
+    if found.located.path is None:  # the file's name says the rest
+        revision = getattr(target, "revision", None)
+        where = _SOURCES["url" if isinstance(target, UrlTarget) else "hub"]
+        return f"{where}{f' at {revision}' if revision else ''}, not on this computer"
     if installed is None or installed.source not in _SOURCES:
         return None
-    return _join(_SOURCES[installed.source], installed.origin, sep=" ")
+    return f"{_SOURCES[installed.source]} {installed.origin}".strip()
 
 
 def _summary(found: Found) -> Iterator[str]:
     reader, installed = found.reader, found.located.installed
-    summary = reader.summary
+    said, projector = said_of(found.located), found.projector
     rows = [
-        ("model", _join(summary.name, summary.architecture, summary.type, sep=", ")),
-        ("file", _file(summary, reader)),
+        *shown_header.file_rows(reader),
         ("from", _origin(found, installed)),
-        ("installed as", _join(installed.name, *installed.names, sep=", ") if installed else None),
-        ("parameters", count_text(summary.n_params)),
-        ("quantization", _quantization(summary)),
-        ("context", f"{summary.n_ctx_train} tokens" if summary.n_ctx_train else None),
-        ("layers", _layers(summary)),
-        ("experts", _pair(summary.n_expert, "in all", summary.n_expert_used, "used")),
-        ("rope", _rope(summary)),
-        ("tokenizer", _tokenizer(summary)),
-        ("chat templates", _join(*summary.chat_templates, sep=", ") or "none"),
-        ("license", summary.license),
-        ("metadata", f"{len(reader.metadata)} keys"),
-        ("fits here", _verdict(reader)),
+        ("installed as", ", ".join([installed.name, *installed.names]) if installed else None),
+        *shown_settings.rows(said),
+        ("projector", f"{projector.path}, {size_text(projector.n_bytes)}" if projector else None),
+        *shown_header.model_rows(reader),
+        ("fits here", _verdict(found, said)),
     ]
     for name, value in rows:
         if value:
             yield f"{name:<15} {terminal.one_line(value)}"
-
-
-def _file(summary: ModelSummary, reader: GGUFReader) -> str:
-    parts = f"{len(reader.paths)} files" if len(reader.paths) > 1 else None
-    order = "big endian" if summary.byteorder == "big" else None
-    size = size_text(summary.n_bytes)
-    return _join(reader.path, size, parts, f"GGUF version {summary.version}", order, sep=", ")
-
-
-def _quantization(summary: ModelSummary) -> str:
-    shares = [
-        f"{share.n_tensors} {kind.name} ({size_text(share.n_bytes)})"
-        for kind, share in summary.quantization.items()
-    ]
-    return _join(summary.file_type_name, " + ".join(shares), sep=": ")
-
-
-def _layers(summary: ModelSummary) -> str:
-    sizes = list(summary.layer_bytes.values())
-    each = None
-    if sizes:
-        low, high = size_text(min(sizes)), size_text(max(sizes))
-        each = f"{low if low == high else f'{low} to {high}'} each"
-    return _join(
-        None if summary.n_layer is None else str(summary.n_layer),
-        each,
-        f"{size_text(summary.other_bytes)} outside" if summary.other_bytes else None,
-        _named("embedding", summary.n_embd),
-        _named("heads", summary.n_head),
-        _named("KV heads", summary.n_head_kv),
-        _named("feed-forward", summary.n_ff),
-        _named("sliding window", summary.sliding_window),
-        sep=", ",
-    )
-
-
-def _rope(summary: ModelSummary) -> str:
-    rope = summary.rope
-    return _join(
-        _named("dimensions", rope.dimension_count),
-        _named("base", None if rope.freq_base is None else f"{rope.freq_base:g}"),
-        _named("scaling", rope.scaling_type),
-        _named("factor", None if rope.scaling_factor is None else f"{rope.scaling_factor:g}"),
-        _named("original context", rope.n_ctx_original),
-        sep=", ",
-    )
-
-
-def _tokenizer(summary: ModelSummary) -> str:
-    tokenizer = summary.tokenizer
-    n_vocab = summary.n_vocab or 0  # "none" is written as the largest number there is
-    special = [f"{name} {i}" for name, i in tokenizer.special_ids.items() if i < n_vocab]
-    return _join(
-        _join(tokenizer.model, tokenizer.pre, sep="/"),
-        None if summary.n_vocab is None else f"{summary.n_vocab} tokens",
-        *special[:8],
-        {True: "adds BOS", False: "adds no BOS", None: None}[tokenizer.add_bos],
-        sep=", ",
-    )
-
-
-def _join(*parts: str | None, sep: str) -> str:
-    return sep.join(part for part in parts if part)
-
-
-def _named(name: str, value: object) -> str | None:
-    if isinstance(value, tuple):
-        low, high = min(value), max(value)
-        value = low if low == high else f"{low} to {high}"
-    return None if value is None else f"{name} {value}"
-
-
-def _pair(first: int | None, name: str, second: int | None, other: str) -> str | None:
-    if not first:
-        return None
-    return _join(f"{first} {name}", f"{second} {other}" if second else None, sep=", ")
 
 
 def _json(value: object) -> str:

@@ -47,12 +47,18 @@ def count_text(number: int) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return a time since 1970 as this computer's clock shows it: 2026-03-01 14:05."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    """Return a time since 1970 as this computer's clock shows it: 2026-03-01 14:05; or ""."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OSError, ValueError, OverflowError):  # a file's time can be anything
+        return ""
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return a time since 1970 as JSON has it: 2026-03-01T13:05:00Z; None stays None."""
+    """Return a time since 1970 as JSON has it: 2026-03-01T13:05:00Z; None = not known."""
     if seconds is None:
         return None
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (OSError, ValueError, OverflowError):
+        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, fields
+from dataclasses import Field, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,13 +40,16 @@ def flag(default: bool, doc: str) -> Any:
     return _field(default, "flag", doc)
 
 
-def text(default: str | None, doc: str, *, may_be_empty: bool = False) -> Any:
-    """Make a field for text without NUL characters."""
-    return _field(default, "text", doc, may_be_empty=may_be_empty)
+def text(default: str | None, doc: str, *, may_be_empty: bool = False, **more: Any) -> Any:
+    """Make a field for text without NUL characters; `among` lists what it may be, in any case."""
+    return _field(default, "text", doc, may_be_empty=may_be_empty, **more)
 
 
 def texts(default: tuple[str, ...], doc: str, **more: Any) -> Any:
-    """Make a field for non-empty strings; `is_secret=True` keeps them off the screen."""
+    """Make a field for non-empty strings.
+
+    `is_secret=True` keeps them off the screen; `among` lists those there are.
+    """
     return _field(default, "texts", doc, **more)
 
 
@@ -67,10 +70,23 @@ def check_fields(made: Any) -> None:
         InvalidParameter: a value has the wrong type or is out of range; `param` names the field.
     """
     for spec in fields(made):
-        check = _CHECKS.get(spec.metadata.get("kind", ""))
         value = getattr(made, spec.name)
-        if check is not None and not (value is None and spec.default is None):
-            object.__setattr__(made, spec.name, check(spec.name, value, spec.metadata))
+        if (settled := checked(spec, value)) is not value:
+            object.__setattr__(made, spec.name, settled)
+
+
+def checked(spec: Field[Any], value: Any) -> Any:
+    """Return a field's value in its settled form.
+
+    Tables and lists of tables are as they are: their class checks them.
+
+    Raises:
+        InvalidParameter: the value has the wrong type or is out of range; `param` names the field.
+    """
+    check = _CHECKS.get(spec.metadata.get("kind", ""))
+    if check is None or (value is None and spec.default is None):
+        return value
+    return check(spec.name, value, spec.metadata)
 
 
 def _check_number(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
@@ -99,6 +115,11 @@ def _check_text(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
         )
     if not value and not meta["may_be_empty"]:
         raise InvalidParameter(f"{name} must not be empty", param=name)
+    known = meta.get("among")
+    if known and (value := value.lower()) not in known:
+        raise InvalidParameter(
+            f"{name} is {shown(value)}, which is not one of {', '.join(known)}", param=name
+        )
     return value
 
 
@@ -108,6 +129,11 @@ def _check_texts(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
     if not all(isinstance(item, str) and item for item in items):
         instead = "" if meta.get("is_secret") else f", not {shown(value)}"
         raise InvalidParameter(f"{name} must be non-empty strings{instead}", param=name)
+    known = meta.get("among")
+    if known and (unknown := [item for item in items if item not in known]):
+        raise InvalidParameter(
+            f"{name} names {shown(unknown[0])}, which is not one of {', '.join(known)}", param=name
+        )
     return items
 
 

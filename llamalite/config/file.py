@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def set_value(keys: Sequence[str], value: Any) -> Path:
     """Put a value into the file, making file, folder and tables on demand; return its path.
 
     Args:
-        keys: tables from the outermost, then the key.
+        keys: tables from the outermost, then the key. Below a line `#key = …` of its table is its
+            place.
         value: text, number, bool, or lists and dicts of them.
 
     Raises:
@@ -77,19 +79,39 @@ def set_value(keys: Sequence[str], value: Any) -> Path:
             table = table[key]
         table[keys[-1]] = value
 
-    return _edit(change)
+    def insert(content: str) -> str | None:
+        import tomlkit
+
+        *tables, key = keys
+        line = f"{key} = {tomlkit.item(value).as_string()}"
+        return _below_comment(content, ".".join(tables), key, line)
+
+    return _edit(change, insert)
 
 
 def remove_value(keys: Sequence[str]) -> Path:
-    """Take a value that is there out of the file; errors as in set_value."""
+    """Take a value or table that is there out of the file; errors as in set_value.
+
+    Tables that this empties go, too, but for those that hold comments.
+    """
 
     def change(root: Any, _make_table: Any) -> None:
-        table = root
+        tables = [root]
         for key in keys[:-1]:
-            table = table[key]
-        del table[keys[-1]]
+            tables.append(tables[-1][key])
+        del tables[-1][keys[-1]]
+        for outer, key in zip(tables[-2::-1], keys[-2::-1], strict=True):
+            if key in outer and not _is_bare(outer[key]):
+                return
+            outer.pop(key, None)
 
     return _edit(change)
+
+
+def _is_bare(table: Any) -> bool:
+    """Say whether a table, of tomlkit or none, holds neither values nor comments."""
+    is_commented = hasattr(table, "as_string") and "#" in table.trivia.comment + table.as_string()
+    return not table and not is_commented
 
 
 def write_config(content: str, *, replace: bool) -> Path:
@@ -100,13 +122,22 @@ def write_config(content: str, *, replace: bool) -> Path:
         LlamaliteError: it can't be written.
     """
     with _held() as path:
-        if os.path.lexists(path) and not replace:
+        if _is_there(path) and not replace:
             raise InvalidParameter(f"there is a file {path}: --force writes over it")
         _write(path, content)
     return path
 
 
-def _edit(change: Any) -> Path:
+def _edit(
+    change: Callable[[Any, Callable[[], Any]], None],
+    insert: Callable[[str], str | None] = lambda _: None,
+) -> Path:
+    """Edit the file and return its path.
+
+    Args:
+        change: does it to nested tables, given a way to make more.
+        insert: returns the text with the change at a better place; None = there is none.
+    """
     import copy
 
     import tomlkit
@@ -118,23 +149,67 @@ def _edit(change: Any) -> Path:
         try:
             document = tomlkit.parse(content)
             change(wanted, dict)
-            change(document, tomlkit.table)
-            edited = tomlkit.dumps(document)
+            if (edited := insert(content)) is None or not _says(edited, wanted, path):
+                change(document, tomlkit.table)
+                edited = tomlkit.dumps(document)
         except (TOMLKitError, TypeError, AttributeError, KeyError) as error:
             raise InvalidParameter(
                 f"{path} is not laid out as it must be ({error}): edit it by hand"
             ) from None
         # NOTE: what tomlkit can't edit rightly, such as tables in odd places, must not be kept.
-        if parse_toml(edited, str(path)) != wanted:
+        if not _says(edited, wanted, path):
             raise InvalidParameter(f"{path} is written in a way that only you can edit")
         _write(path, edited)
     return path
 
 
+def _says(content: str, wanted: dict[str, Any], path: Path) -> bool:
+    """Say whether a file's text means what is wanted, empty tables aside."""
+    try:
+        return bool(_without_empty(parse_toml(content, str(path))) == _without_empty(wanted))
+    except InvalidParameter:
+        return False
+
+
+def _without_empty(said: Any) -> Any:
+    if not isinstance(said, dict):
+        return said
+    inner = {key: _without_empty(value) for key, value in said.items()}
+    return {key: value for key, value in inner.items() if value != {}}
+
+
+def _below_comment(content: str, table: str, key: str, line: str) -> str | None:
+    """Return the text with a line added below `#key = …` in its table, or None if that isn't there.
+
+    Args:
+        content: of a file.
+        table: its name as headers spell it; "" = above all of them.
+        key: that has no value yet.
+        line: sets it.
+    """
+    lines = content.splitlines(keepends=True)
+    headers = [at for at, text in enumerate(lines) if re.match(r"#?\[", text)]
+    starts = [at for at in headers if lines[at].startswith(f"[{table}]")] if table else [-1]
+    for start in starts:
+        end = next((at for at in headers if at > start), len(lines))
+        for at in range(start + 1, end):
+            if re.match(rf"#\s?{re.escape(key)}\s*=", lines[at]):
+                ending = "\r\n" if lines[at].endswith("\r\n") else "\n"
+                return "".join(
+                    [
+                        *lines[:at],
+                        lines[at].rstrip("\r\n") + ending,
+                        line + ending,
+                        *lines[at + 1 :],
+                    ]
+                )
+    return None
+
+
 def _read(path: Path) -> str | None:
     """Return the file's text, None if there is no file."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig") if _is_there(path) else None
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
@@ -143,6 +218,20 @@ def _read(path: Path) -> str | None:
         ) from None
     except OSError as error:
         raise InvalidParameter(f"{path} can't be read ({error.strerror or error})") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether there is a file.
+
+    Raises:
+        InvalidParameter: something else is there. A pipe would block whoever opens it, a device
+            has no end, and neither is to be replaced by a file.
+    """
+    if not path.exists():
+        return False
+    if not path.is_file():
+        raise InvalidParameter(f"{path} is no regular file: give settings another place")
+    return True
 
 
 def _write(path: Path, content: str) -> None:

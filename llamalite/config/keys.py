@@ -8,6 +8,7 @@ siblings.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import Field
 from typing import Any
@@ -22,6 +23,8 @@ from llamalite.config.settings import (
     checked_text,
     known_keys,
 )
+
+_QUOTED = re.compile(r"""(^|\.)(["'])(.+?)\2(?=\.|$)""")
 
 
 def split_key(key: str) -> tuple[str, ...]:
@@ -43,6 +46,11 @@ def split_key(key: str) -> tuple[str, ...]:
     if key in known_keys():
         return tuple(key.split("."))
     raise unknown_key(key, known_keys())
+
+
+def without_quotes(key: str) -> str:
+    """Return a key without the quotes that TOML puts around parts of one."""
+    return _QUOTED.sub(r"\1\3", key)
 
 
 def find_key(said: Mapping[str, Any], key: str) -> tuple[str, ...] | None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llamalite.config.file import read_config
-from llamalite.config.places import config_path, given_config
+from llamalite.config.places import config_path, given_config, home
 from llamalite.config.reading import checked_keys, make, unknown_key
 from llamalite.config.sampling import SamplingConfig
 from llamalite.config.settings import (
@@ -138,6 +138,8 @@ def everything() -> dict[str, Said]:
     """Return all settings and who said them, the names of models and aliases among their keys."""
     file = read_file_layer()
     said = {**default_layer(), **file.settings, **environment_layer()}
+    if said["models_dir"].value is None:
+        said["models_dir"] = Said(home() / "models", DEFAULT)
     origin = f"file {config_path()}"
     said |= {f"aliases.{name}": Said(model, origin) for name, model in file.aliases.items()}
     for name, model in file.models.items():

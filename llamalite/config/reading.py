@@ -22,6 +22,7 @@ _OTHER_NAMES = {
     "context": "n_ctx", "batch_size": "n_batch", "num_batch": "n_batch", "ubatch_size": "n_ubatch",
     "threads": "n_threads", "num_thread": "n_threads", "threads_batch": "n_threads_batch",
     "gpu_layers": "n_gpu_layers", "ngl": "n_gpu_layers", "num_gpu": "n_gpu_layers",
+    "type_k": "cache_type_k", "type_v": "cache_type_v",
     "system": "system_prompt", "template": "chat_template", "model": "default_model",
     "models_path": "models_dir", "models_folder": "models_dir", "temp": "temperature",
     "n_predict": "max_tokens", "num_predict": "max_tokens", "max_new_tokens": "max_tokens",

@@ -7,7 +7,7 @@ Imports the standard library, `llamalite.errors` and its siblings.
 from __future__ import annotations
 
 import math
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
@@ -27,12 +27,12 @@ from llamalite.config.fields import (
     texts,
     whole,
 )
+from llamalite.config.naming import check_name
 from llamalite.config.reading import checked_keys, make, read_text
 from llamalite.config.sampling import SamplingConfig
 from llamalite.errors import InvalidParameter
 
 _MOST_THREADS = 512
-_ALIAS = re.compile(r"[^\W_][\w.:+-]*")  # never a path
 
 _LOADING: dict[str, tuple[int, int, str]] = {
     "n_ctx": (0, MAX_UINT32, "context in tokens; 0 = the model's own, none = at most 8192 of it"),
@@ -42,6 +42,13 @@ _LOADING: dict[str, tuple[int, int, str]] = {
     "n_threads_batch": (1, _MOST_THREADS, "threads for prefill; none = as n_threads"),
     "n_gpu_layers": (-1, MAX_INT32, "layers on the GPU; -1 = all, none = all if there is a GPU"),
 }
+
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""What a cache can hold keys and values as, by ggml's names."""
+
+
+def _cache_type(what: str) -> Any:
+    return text(None, f"type of cached {what}: {', '.join(CACHE_TYPES)}", among=CACHE_TYPES)
 
 
 def _loading(name: str, default: int | None = None) -> Any:
@@ -98,6 +105,8 @@ class ModelConfig:
     n_threads: int | None = _loading("n_threads")
     n_threads_batch: int | None = _loading("n_threads_batch")
     n_gpu_layers: int | None = _loading("n_gpu_layers")
+    cache_type_k: str | None = _cache_type("keys; none = f16")
+    cache_type_v: str | None = _cache_type("values; none = f16")
     chat_template: str | None = _template()
     system_prompt: str | None = _system_prompt()
     sampling: Mapping[str, Any] = table("how tokens are chosen")
@@ -156,10 +165,12 @@ def _said_sampling(said: Any) -> Mapping[str, Any]:
 def _adapters(said: Any) -> tuple[tuple[str, float], ...]:
     adapters = []
     for place, scale in _pairs("adapters", said, "paths with scales"):
+        path = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+        is_path = isinstance(path, str) and "\0" not in path
         is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
-        if not isinstance(place, str | Path) or not is_number or not math.isfinite(scale):
+        if not is_path or not is_number or not math.isfinite(scale):
             raise _no_pair("adapters", (place, scale), "paths with scales")
-        adapters.append((str(place), float(scale)))
+        adapters.append((str(path), float(scale)))
     return tuple(adapters)
 
 
@@ -223,6 +234,8 @@ class LLMConfig:
     n_threads: int | None = _loading("n_threads")
     n_threads_batch: int | None = _loading("n_threads_batch")
     n_gpu_layers: int | None = _loading("n_gpu_layers")
+    cache_type_k: str | None = _cache_type("keys; none = f16")
+    cache_type_v: str | None = _cache_type("values; none = f16")
     chat_template: str | None = _template()
     system_prompt: str | None = _system_prompt()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -237,12 +250,7 @@ class LLMConfig:
                 raise InvalidParameter(f"{name} must be a {section.__name__}", param=name)
         object.__setattr__(self, "aliases", _named("aliases", self.aliases, str))
         for name in self.aliases:
-            if not _ALIAS.fullmatch(name):
-                raise InvalidParameter(
-                    f"aliases: {shown(name)} must begin with a letter or digit and hold only "
-                    "letters, digits and . : + - _",
-                    param="aliases",
-                )
+            check_name(name, "aliases: the name", param="aliases")
         object.__setattr__(self, "models", _named("models", self.models, ModelConfig))
 
 

@@ -20,6 +20,7 @@ from llamalite.ffi.library import Library
 from llamalite.gguf import GGUFReader
 from llamalite.gguf.sanity import check_runnable
 from llamalite.libs.transfer.progress import say_on_stderr
+from llamalite.models.fit.cache_size import cache_types
 from llamalite.models.fit.machine import this_machine
 from llamalite.models.fit.plan import DEFAULT_N_CTX, check_fits, context_length
 from llamalite.models.resolve import Resolved
@@ -116,6 +117,7 @@ def _layers(
                 n_ubatch=settings["n_ubatch"],
                 n_gpu_layers=wanted,
                 say=say,
+                **cache_types(settings),
             )
         except BadField as error:
             say(f"whether it fits into memory is not known: {error}")
@@ -137,4 +139,5 @@ def _context_params(settings: Mapping[str, Any], trained: int, say: Say) -> dict
         "n_ubatch": min(settings["n_ubatch"], settings["n_batch"]),
         "n_threads": n_threads,
         "n_threads_batch": settings.get("n_threads_batch") or n_threads,
+        **cache_types(settings),
     }

@@ -106,8 +106,9 @@ class ModelManager:
             model_id: a short name, `[hf:]owner/repo[:QUANT|/FILE.gguf][@revision]`, an address.
             filename: path of the file to take from the repository; None = by the quantization that
                 `model_id` names, or the default one.
-            progress_callback: is called from this thread; what it raises ends the pull, which a
-                later one goes on with. None = stderr shows how far it is.
+            progress_callback: is called from this thread, now and then while nothing comes, too;
+                what it raises ends the pull, which a later one goes on with. No async function.
+                None = stderr shows how far it is.
 
         Raises:
             LlamaliteError: as `llamalite.models.pull.pull`.
@@ -120,9 +121,10 @@ class ModelManager:
             pulled = pull(Wish(model_id, file=filename), self._say, report)
         found = find_at(pulled.path, self.list_models())
         if found is None:
-            raise ModelNotFound(
-                f"{pulled.path} was removed while {model_id} was pulled: pull again"
-            )
+            why = "was removed meanwhile: pull again"
+            if pulled.path.is_file():
+                why = "is a file of your own: import it, to have it among the installed models"
+            raise ModelNotFound(f"{pulled.path} {why}")
         return found
 
     async def pull_model(
@@ -134,7 +136,7 @@ class ModelManager:
         """Do what `pull_model_sync` does while other tasks run.
 
         `progress_callback` is called in the event loop's thread; without it nothing shows how far
-        the pull is. Cancelling ends the transfer, too.
+        the pull is. Cancelling ends the transfer, too, within a second.
         """
         import asyncio
 
@@ -210,10 +212,12 @@ class _Courier:
             self._loop.call_soon_threadsafe(self._deliver, downloaded, total)
 
     def _deliver(self, downloaded: int, total: int | None) -> None:
+        from llamalite.models.pull.report import call_back
+
         if self._callback is None or self.failure is not None:
             return
         try:
-            self._callback(downloaded, total)
+            call_back(self._callback, downloaded, total)
         except BaseException as error:
             self.failure = error
 

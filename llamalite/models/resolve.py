@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llamalite.errors import DownloadError, ModelNotFound
 from llamalite.models.locate import HubTarget, Located, locate
 from llamalite.models.locate.here import find_projector
+from llamalite.models.locate.spellings import known_as
 from llamalite.models.names.safety import shown
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Resolved:
         path: its file, of a split model the first part.
         preset: settings of the aliases and presets on the way; None if there were none.
         projector: the file that reads images for it, or None.
-        names: every name on the way to the model, the given one first; the configuration may say
-            something about each.
+        names: the given one, those on the way to the model, and what else it is called; the
+            configuration may say something about each.
     """
 
     name: str
@@ -78,14 +79,15 @@ def resolve(
             say(located.note)
     reference = located.target.reference if isinstance(located.target, HubTarget) else None
     projector = find_projector(path, reference)
-    return Resolved(located.name, path, located.preset, projector, located.names)
+    names = known_as(located.names, path, located.found)
+    return Resolved(located.name, path, located.preset, projector, names)
 
 
 def _fetch(located: Located, say: Say | None, report: Report | None) -> Path:
     from llamalite.models.pull import Wish, pull
 
     try:
-        return pull(Wish(located.names[-1]), say, report).path
+        return pull(Wish(located.name), say, report).path
     except (ModelNotFound, DownloadError) as error:
         if not _may_be_path(located):
             raise

@@ -8,6 +8,7 @@ import `libs`, `gguf`, `names`, `config` and `errors`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -20,10 +21,11 @@ from llamalite.errors import DownloadError, GGUFError, ModelNotFound, Offline
 from llamalite.gguf import GGUFReader
 from llamalite.libs.transfer.download import Transfer
 from llamalite.libs.transfer.expected import Expected
-from llamalite.libs.transfer.partial import PartialFile, own_partial
+from llamalite.libs.transfer.partial import PartialFile, own_partial, shown_wait
 from llamalite.libs.transfer.progress import Progress
 from llamalite.libs.transfer.reach import unreachable_reason
-from llamalite.libs.transfer.space import check_space
+from llamalite.libs.transfer.source import Source
+from llamalite.libs.transfer.space import check_space, more_room, unwritable
 from llamalite.libs.transfer.wording import without_login
 from llamalite.models.hub.cache import file_lock
 from llamalite.models.names.safety import check_file_name
@@ -31,14 +33,17 @@ from llamalite.models.names.safety import check_file_name
 PARTIAL_FOLDER = ".partial"
 """Below the folder for models: what is being fetched, out of sight of whoever looks for models."""
 
-_REMEDY = "free some, or set LLAMALITE_MODELS_DIR to a folder with more"
+_VARIABLE = "LLAMALITE_MODELS_DIR"
+_EXPECTED = Expected(begins=b"GGUF")
+_MOST_BYTES = 1 << 42  # where the server doesn't say; the disk is full before
 _UNSAFE = re.compile(r"[^\w.+@=,~-]", re.ASCII)
 
 
 def url_path(url: str) -> str:
     """Return where the file of an address lies below the folder for models: HOST/FOLDERS/FILE.
 
-    Queries and logins make no difference.
+    What differs in its query is another file, in a folder named by a digest of that; logins make
+    no difference.
 
     Raises:
         ModelNotFound: it is no http or https address of a GGUF file.
@@ -49,12 +54,15 @@ def url_path(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         parts, host, port = urlsplit(""), "", None
-    path = unquote(parts.path).strip("/")
+    path = _unquoted(parts.path).strip("/")
     if parts.scheme not in ("http", "https") or not host or not path.lower().endswith(".gguf"):
         raise ModelNotFound(
             f"{without_login(url)} is no address of a GGUF file: it must begin with https:// (or "
             f"http://) and its path end with .gguf"
         )
+    if parts.query:
+        folder, slash, file = path.rpartition("/")
+        path = f"{folder}{slash}{_digest(parts.query)[:8]}/{file}"
     place = f"{host}_{port}" if port is not None else host
     return check_file_name(f"{_UNSAFE.sub('_', place)}/{path}", without_login(url))
 
@@ -89,12 +97,10 @@ def download_url(url: str, folder: Path, progress: Progress, *, force: bool = Fa
     if reason := unreachable_reason(url):
         raise DownloadError(f"{shown} can't be fetched: its host can't be reached ({reason})")
     try:
-        _bring(url, folder / PARTIAL_FOLDER / name.replace("/", "%2F"), path, progress, force)
+        # The whole name may be too long for that of a file.
+        _bring(url, folder / PARTIAL_FOLDER / _digest(name)[:32], path, progress, force)
     except OSError as err:
-        raise DownloadError(
-            f"{err.filename or path} can't be written ({err.strerror or err}): {_REMEDY}, and try "
-            f"again; what arrived is kept"
-        ) from err
+        raise unwritable(err, path, _VARIABLE) from err
     return path
 
 
@@ -102,54 +108,63 @@ def _bring(url: str, beside: Path, path: Path, progress: Progress, force: bool) 
     """Put the file into its place, unless another process does so first."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     part, note = (beside.with_name(beside.name + end) for end in (".part", ".json"))
-    waits = 0
-
-    def waiting() -> None:
-        nonlocal waits
-        if not waits:
-            progress.say(f"another program is fetching {path.name}: waiting for it")
-        waits += 1
-        with contextlib.suppress(OSError):
-            progress.at(part.stat().st_size)
-
     lock = beside.with_name(beside.name + ".lock")
-    with file_lock(lock, waiting):
+    with file_lock(lock, shown_wait(part, path.name, progress)):
         if force or not path.is_file():
-            with own_partial(part, Expected()) as file, _said(url):
-                _fetch(url, file, note, progress)
-                file.finish()
-            _check(part, without_login(url))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part, path)
-            note.unlink(missing_ok=True)
+            try:
+                with own_partial(part, _EXPECTED) as file, _said(url):
+                    _fetch(url, file, note, progress)
+                    file.finish()
+                _check(part, without_login(url))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(part, path)
+            finally:
+                if not part.exists():
+                    note.unlink(missing_ok=True)
 
 
 def _fetch(url: str, file: PartialFile, note: Path, progress: Progress) -> None:
-    """Fetch what is missing, noting which version it is a part of before the first byte."""
+    """Fetch what is missing, noting which version it is a part of before its first byte."""
     shown = without_login(url)
-    transfer = Transfer(url, shown.rpartition("/")[2], Expected(), where=shown)
-    transfer.version = known = _noted_version(note)
+    known = _noted(note)
+    source = Source(url, _EXPECTED, where=shown, version=known[0], total=known[1])
 
-    def on_answer(total: int | None) -> None:
+    def on_size(n_bytes: int) -> None:
+        check_space(note.parent, n_bytes, shown, more_room(_VARIABLE))
+
+    def on_begin() -> None:
         nonlocal known
-        check_space(note.parent, (total or 0) - file.n_bytes, shown, _REMEDY)
-        if transfer.version != known:
-            known = transfer.version
+        if known != (source.version, source.total):
+            known = source.version, source.total
             new = note.with_name(note.name + ".new")
-            new.write_text(json.dumps({"url": shown, "version": known}), encoding="utf-8")
+            content = {"url": shown, "version": source.version, "total": source.total}
+            new.write_text(json.dumps(content), encoding="utf-8")
             os.replace(new, note)
 
-    transfer.on_answer = on_answer
-    transfer.fetch(file, progress)
+    Transfer(source, shown.rpartition("/")[2], _MOST_BYTES, on_size, on_begin).fetch(file, progress)
 
 
-def _noted_version(note: Path) -> str:
-    """Return the version that a partial file is of; "" where nobody knows."""
+def _noted(note: Path) -> tuple[str, int | None]:
+    """Return the version that a partial file is of and its whole size, as far as they are known."""
     try:
-        version = json.loads(note.read_text(encoding="utf-8"))["version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return version if isinstance(version, str) else ""
+        said = json.loads(note.read_text(encoding="utf-8"))
+        version, total = said["version"], said.get("total")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return "", None
+    is_size = isinstance(total, int) and total >= 0
+    return (version if isinstance(version, str) else ""), (total if is_size else None)
+
+
+def _unquoted(path: str) -> str:
+    """Return a path without its quotes if that is text, or else as it is."""
+    try:
+        return unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return path
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _check(part: Path, shown: str) -> None:

@@ -9,14 +9,11 @@ Ranges that are wrong for real models are widened: contexts beyond 128,000 token
 
 from __future__ import annotations
 
-from llamalite.opencode.chat import (
-    ChatCompletionRequest,
-    ChatCompletionResponse,
-    ChatMessage,
-    Role,
-)
+from llamalite.opencode.chat import ChatCompletionRequest, ChatCompletionResponse, ChatMessage
+from llamalite.opencode.chat import Role as Role
 from llamalite.opencode.manager import ModelInfo, ModelManager, ModelStatus, get_model_manager
-from llamalite.opencode.metadata import GGUFMetadata, QuantizationType
+from llamalite.opencode.metadata import GGUFMetadata
+from llamalite.opencode.metadata import QuantizationType as QuantizationType
 from llamalite.opencode.server import LLMServer, get_llm_server
 from llamalite.opencode.settings import (
     ChatTemplateType,
@@ -42,8 +39,6 @@ __all__ = [
     "ModelManager",
     "ModelSource",
     "ModelStatus",
-    "QuantizationType",
-    "Role",
     "SamplingConfig",
     "ServerConfig",
     "get_llm_server",

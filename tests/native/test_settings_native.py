@@ -13,6 +13,7 @@ from llamalite.core.adapter import LoraAdapter
 from llamalite.engine import loading
 from llamalite.errors import AdapterError, DoesNotFit, ModelError
 from llamalite.ffi.library import Library
+from llamalite.gguf import GGMLType
 from llamalite.models.fit.machine import Machine, Ram
 from llamalite.models.store.importing import import_model
 from llamalite.models.store.in_use import is_held
@@ -130,3 +131,9 @@ def test_what_does_not_fit_is_refused_with_both_numbers_unless_forced(
         LLM("small", n_ctx=256)
     with LLM("small", n_ctx=256, force=True) as forced:
         assert forced.generate("Hi", max_tokens=1).tokens
+
+
+def test_the_types_of_the_cache_are_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMALITE_CACHE_TYPE_K", "q8_0")
+    with LLM("small", n_ctx=256, cache_type_v="f32") as small:
+        assert small._context.cache_key[:2] == (GGMLType.Q8_0, GGMLType.F32)

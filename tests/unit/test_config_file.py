@@ -49,6 +49,41 @@ def test_comments_and_order_stay(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_value_goes_below_the_line_that_explains_it_and_leaves_that_behind(path: Path) -> None:
+    explained = keys.commented_file()
+    path.write_text(explained)
+    for where, value in {
+        ("server", "port"): 9000,
+        ("n_ctx",): 512,
+        ("aliases", "tiny"): "x:y",
+    }.items():
+        file.set_value(where, value)
+    lines = path.read_text().splitlines()
+    assert lines[lines.index("port = 9000") - 1] == "#port = 8080"
+    assert lines[lines.index("n_ctx = 512") - 1].startswith("#n_ctx =")
+    assert lines.index("n_ctx = 512") < lines.index("[sampling]")
+    assert lines[-1] == 'tiny = "x:y"'
+    file.set_value(["server", "port"], 9001)
+    assert file.read_config()["server"] == {"port": 9001}
+    for where in (["server", "port"], ["n_ctx"], ["aliases", "tiny"]):
+        file.remove_value(where)
+    assert path.read_text() == explained
+
+
+def test_what_a_removal_empties_goes_too(path: Path) -> None:
+    path.write_text("n_ctx = 1\n\n[sampling]  # taste\ntop_k = 1\n")
+    path.write_text(path.read_text() + '\n[models."a:b"]\nn_ctx = 5\n')
+    file.set_value(["models", "a:b", "sampling", "top_k"], 3)
+    file.set_value(["models", "c.d", "sampling", "top_k"], 3)
+    file.remove_value(["models", "c.d", "sampling", "top_k"])
+    assert list(file.read_config()["models"]) == ["a:b"]
+    file.remove_value(["models", "a:b"])
+    assert "models" not in path.read_text()
+    file.remove_value(["sampling", "top_k"])
+    assert file.read_config() == {"n_ctx": 1, "sampling": {}}
+    assert "# taste" in path.read_text()
+
+
 @pytest.mark.parametrize(
     "content", ["sampling.top_k = 3", "sampling = {top_k = 3}", "[sampling]\ntop_k = 3", "", "\r\n"]
 )
@@ -88,6 +123,25 @@ def test_what_cannot_be_edited_stays_as_it_is(path: Path) -> None:
         with pytest.raises(InvalidParameter, match=re.escape(str(path))):
             file.set_value(["sampling", "top_k"], 1)
         assert path.read_text() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(path)
+    for place in (path, Path(os.devnull), path.parent):
+        monkeypatch.setenv("LLAMALITE_CONFIG", str(place))
+        with pytest.raises(InvalidParameter, match="is no regular file"):
+            config.load_config()
+    monkeypatch.setenv("LLAMALITE_CONFIG", str(path))
+    for edit in (
+        lambda: file.set_value(["n_ctx"], 1),
+        lambda: file.write_config("", replace=True),
+    ):
+        with pytest.raises(InvalidParameter, match="is no regular file"):
+            edit()
+    assert path.is_fifo()
 
 
 def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +191,13 @@ def test_the_explained_file_sets_nothing_and_its_lines_are_the_defaults(path: Pa
 )
 def test_a_key_says_where_it_lies(key: str, where: tuple[str, ...]) -> None:
     assert keys.split_key(key) == where
+
+
+def test_quotes_around_parts_of_a_key_are_left_out() -> None:
+    for key in ('models."a.b".n_ctx', "models.'a.b'.\"n_ctx\"", "models.a.b.n_ctx"):
+        assert keys.without_quotes(key) == "models.a.b.n_ctx"
+    for key in ('aliases."x', "a'b'.c", '""', "models.x'.n_ctx"):
+        assert keys.without_quotes(key) == key
 
 
 @pytest.mark.parametrize(

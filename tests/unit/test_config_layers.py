@@ -182,7 +182,7 @@ def test_another_file_can_be_named_but_must_be_there(
     with pytest.raises(InvalidParameter, match=r"not valid UTF-8 \(byte 8\)"):
         config.load_config()
     monkeypatch.setenv("LLAMALITE_CONFIG", str(tmp_path))
-    with pytest.raises(InvalidParameter, match="can't be read"):
+    with pytest.raises(InvalidParameter, match="is no regular file"):
         config.load_config()
 
 

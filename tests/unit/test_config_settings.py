@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields
@@ -15,6 +16,8 @@ import pytest
 from llamalite.config import LLMConfig, ModelConfig, SamplingConfig, ServerConfig
 from llamalite.config.settings import known_keys
 from llamalite.errors import InvalidParameter
+from llamalite.llm import LLM
+from llamalite.models.names.safety import check_name
 
 FULL = ModelConfig(
     model="owner/repo:Q4_0",
@@ -145,3 +148,24 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (made.server.host, made.server.port) == ("127.0.0.1", 8080)
     assert made.server.cors_origins == ()  # closed
     assert all(getattr(ModelConfig(), spec.name) in (None, (), {}) for spec in fields(ModelConfig))
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", "x.gguf", "nul", "C:x", "hf:x", "x.", "x" * 101])
+def test_an_alias_is_a_name_that_the_store_would_take(name: str) -> None:
+    with pytest.raises(InvalidParameter, match=r"aliases: the name .*choose another"):
+        LLMConfig(aliases={name: "m"})
+    with pytest.raises(InvalidParameter):
+        check_name(name, "the name")
+
+
+@pytest.mark.parametrize("adapters", [[("x",)], [("x", 1, 2)], ["ab"], "ab", 5, [("a\0", 1)]])
+def test_adapters_are_paths_with_scales(adapters: Any) -> None:
+    with pytest.raises(InvalidParameter, match="adapters must be paths with scales") as caught:
+        LLM(loras=adapters)
+    assert str(caught.value).isprintable()
+
+
+def test_adapters_may_be_paths_of_any_kind(tmp_path: Path) -> None:
+    with os.scandir(tmp_path.parent) as entries:
+        place = next(entries)
+    assert ModelConfig(adapters=((place, 1),)).adapters == ((place.path, 1.0),)

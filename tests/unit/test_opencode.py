@@ -84,7 +84,7 @@ FIELDS[LLMConfig]["server"] = FIELDS[ServerConfig]
 
 def test_the_seventeen_names_are_there() -> None:
     assert len(SEVENTEEN.split()) == 17
-    assert set(SEVENTEEN.split()) <= set(opencode.__all__)
+    assert sorted(SEVENTEEN.split()) == sorted(opencode.__all__)
     assert all(getattr(opencode, name).__module__.startswith("llamalite.opencode")
                for name in opencode.__all__)  # fmt: skip
 

@@ -34,6 +34,7 @@ from llamalite.libs.transfer.download import download
 from llamalite.libs.transfer.progress import Say, say_on_stderr
 from llamalite.libs.transfer.reach import unreachable_reason
 from llamalite.libs.transfer.unpack import unpack_libraries
+from llamalite.libs.transfer.wording import size_text
 
 __all__ = [
     "GitHubFetch",
@@ -306,4 +307,4 @@ def _with_runtime(asset: Asset) -> list[Asset]:
 
 
 def _size(n_bytes: int | None) -> str:
-    return "size unknown" if n_bytes is None else f"{n_bytes:,} bytes"
+    return "size unknown" if n_bytes is None else size_text(n_bytes)

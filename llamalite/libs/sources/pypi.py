@@ -27,6 +27,7 @@ from llamalite.libs.sources.local import copy_libraries
 from llamalite.libs.sources.pip import WheelPlatform, download_wheel, pip_problem
 from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.unpack import unpack_libraries
+from llamalite.libs.transfer.wording import size_text
 
 PACKAGE = "llama-cpp-py-sync"
 PREFIX = "pypi:"
@@ -145,7 +146,7 @@ class WheelFetch:
             return f"{self.origin} through pip"
         needs = f", needs {self._need()}" if self.pin.system else ""
         return (
-            f"{self.origin} (llama.cpp {self.pin.release}, {self.pin.n_bytes:,} bytes{needs}) "
+            f"{self.origin} (llama.cpp {self.pin.release}, {size_text(self.pin.n_bytes)}{needs}) "
             f"through pip"
         )
 

@@ -1,29 +1,31 @@
 """Fetches one file over HTTP, continuing what broke off, and verifies it.
 
 Owns the transfer, its retries and the proof that what arrived is what was asked for. Doesn't know
-what the file is for. Imports `llamalite.errors`, `expected`, `partial` and `progress`; network
-libraries inside functions.
+what the file is for. Imports `llamalite.errors`, `answers`, `expected`, `partial`, `patience`,
+`progress` and `source`; network libraries inside functions.
+
+NOTE: what an earlier fetch left may have taken hours. It is dropped only once an answer is here
+that can be the whole file: neither a login page nor a proxy's mistake costs more than a try.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalite.errors import ChecksumMismatch, DownloadError
+from llamalite.libs.transfer import answers
 from llamalite.libs.transfer.expected import Expected
 from llamalite.libs.transfer.partial import PartialFile, partial_file
+from llamalite.libs.transfer.patience import Arriving, Beat, rest
 from llamalite.libs.transfer.progress import Progress, Say, show_progress
+from llamalite.libs.transfer.source import Broken, Source, Whole, wait_of
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
-
-    from llamalite.libs.transfer.web import Refused, Unanswered
 
 STALL_LIMIT_S = 15.0
 """Longest silence of a server before the transfer is given up."""
@@ -31,14 +33,8 @@ STALL_LIMIT_S = 15.0
 MAX_RETRIES = 5
 """How often in a row a transfer is taken up again where its connection broke."""
 
-LONGEST_WAIT_S = 60.0
-"""Longest time to wait where the server asks for that."""
-
-_LEAST_BYTES = 1024  # in STALL_LIMIT_S; less is as good as silence
 _MUCH_BYTES = 4 << 20  # after which a broken connection counts as the first
 _MOST_BYTES = 8 << 30  # where nobody says how much it is
-_BLOCK_BYTES = 1 << 18
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
 def download(
@@ -67,30 +63,15 @@ def download(
 
     Raises:
         ChecksumMismatch: what arrived has another size or digest; nothing of it is kept.
-        DownloadError: the server refused or fell silent, or the transfer broke off.
+        DownloadError: the server refused, fell silent or has something else, or the transfer broke
+            off.
         OSError: the disk failed; the space is freed.
     """
-    transfer = Transfer(url, into.name, Expected(n_bytes, sha256), secrets or {})
+    source = Source(url, Expected(n_bytes, sha256), secrets or {})
     shown = contextlib.nullcontext(progress) if progress else show_progress(into.name, n_bytes, say)
     with partial_file(into, sha256, cache) as part, shown as progress:
-        transfer.fetch(part, progress)
+        Transfer(source, into.name).fetch(part, progress)
         part.move_to(into)
-
-
-class _Broken(Exception):
-    """It broke off and may go on; what arrived before is good.
-
-    Attributes:
-        failure: what asking anew came to, or None if a connection broke.
-    """
-
-    def __init__(self, reason: str, failure: Refused | Unanswered | None = None) -> None:
-        self.failure = failure
-        super().__init__(reason)
-
-
-class _Whole(Exception):
-    """The server says that there is no more than what is here."""
 
 
 @dataclass
@@ -98,28 +79,22 @@ class Transfer:
     """One file's way here.
 
     Attributes:
-        url: asked again whenever the transfer is taken up, redirects and all.
         name: what lines for a person call the file.
-        secrets: headers for the url's own host.
-        where: what errors call the address; "" for the url itself.
-        version: strong ETag or Last-Modified of what a part of unknown digest was begun with.
-        on_answer: told the whole size, or None, when an answer begins and `version` is up to date.
-        takes_ranges: False once the server has shown that it can't continue a file.
-        was_answered: True once the server has shown that it is there.
+        most: bytes that may come where nobody says how many there are.
+        on_size: told how many bytes are to come, before anything changes.
+        on_begin: called when the source's version and size are those of what the part is part of.
     """
 
-    url: str
+    source: Source
     name: str
-    expected: Expected
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    where: str = ""
-    version: str = ""
-    on_answer: Callable[[int | None], None] | None = None
-    takes_ranges: bool = True
-    was_answered: bool = False
+    most: int = _MOST_BYTES
+    on_size: Callable[[int], None] | None = None
+    on_begin: Callable[[], None] | None = None
 
-    def __post_init__(self) -> None:
-        self.where = self.where or self.url
+    @property
+    def expected(self) -> Expected:
+        """What the file must be."""
+        return self.source.expected
 
     def fetch(self, part: PartialFile, progress: Progress) -> None:
         """Fetch what is missing of a file until it is whole and proved.
@@ -136,192 +111,107 @@ class Transfer:
         if part.n_bytes:
             progress.say(f"continuing {self.name} at {part.n_bytes:,} bytes")
         self._run(part, progress)
-        if found and not self._is_right(part):
+        if found and not self.expected.is_met_by(part.n_bytes, part.digest):
             progress.say(f"what was kept of {self.name} is damaged: fetching it anew")
             part.restart()
             self._run(part, progress)
-        if not self._is_right(part):
+        if not self.expected.is_met_by(part.n_bytes, part.digest):
             kind = self.expected.kind
             raise self._mismatch(f"{part.n_bytes:,} bytes with {kind} {part.digest[:16]}…")
 
     def _run(self, part: PartialFile, progress: Progress) -> None:
         """Fetch all that is missing, taking up again what breaks as long as there is progress."""
+
+        def beat() -> None:
+            progress.at(part.n_bytes)
+
         furthest, retries = part.n_bytes, 0
         while self.expected.n_bytes is None or part.n_bytes < self.expected.n_bytes:
             begun = part.n_bytes
             try:
-                self._attempt(part, progress)
+                self._attempt(part, progress, beat)
                 return
-            except _Whole:
+            except Whole:
                 return
-            except _Broken as broken:
+            except Broken as broken:
                 if part.n_bytes - begun > _MUCH_BYTES:
                     retries = 0
                 if retries == MAX_RETRIES or (part.n_bytes <= furthest and broken.failure is None):
                     raise broken.failure or self._given_up(part, broken) from None
                 furthest, retries = max(part.n_bytes, furthest), retries + 1
-                wait_s = _wait_of(broken.failure, retries)
+                wait_s = wait_of(broken.failure, retries)
                 then = f"going on in {wait_s:g} s" if wait_s > 2 else "going on"
-                progress.say(
-                    f"{self.name} broke off after {self._of(part.n_bytes)} ({broken}): {then}"
-                )
-                time.sleep(wait_s)
+                here = self.expected.share(part.n_bytes)
+                progress.say(f"{self.name} broke off after {here} ({broken}): {then}")
+                rest(wait_s, beat)
 
-    def _given_up(self, part: PartialFile, broken: _Broken) -> DownloadError:
-        kept = "; what arrived is kept" if part.is_kept and part.n_bytes else ""
-        return DownloadError(
-            f"{self.where} broke off after {self._of(part.n_bytes)} ({broken}): try again{kept}"
-        )
-
-    def _is_right(self, part: PartialFile) -> bool:
-        """Tell whether the file is what was asked for, as far as that is known."""
-        return self.expected.n_bytes in (None, part.n_bytes) and (
-            self.expected.digest in ("", part.digest)
-        )
-
-    def _attempt(self, part: PartialFile, progress: Progress) -> None:
-        with self._answer(part) as answer:
-            total = self._total(answer)
+    def _attempt(self, part: PartialFile, progress: Progress, beat: Beat) -> None:
+        answer = self.source.ask(part, STALL_LIMIT_S, beat)
+        with Arriving(answer, STALL_LIMIT_S, beat) as arriving:
+            total = self._total(answer, part)
             if total is not None:
                 progress.expect(total)
-            if self.on_answer is not None:
-                self.on_answer(total)
-            progress.at(part.n_bytes)
-            most = self.expected.n_bytes or total or _MOST_BYTES
-            while block := self._read(answer, part):
+                if self.on_size is not None:
+                    self.on_size(total - part.n_bytes)
+            beat()
+            block = self._read(arriving, part)
+            if answer.status == 200:
+                self.source.check_begin(answer, block, part)
+                part.restart()
+                self.source.version, self.source.total = answers.version_of(answer), total
+            elif total is not None:
+                self.source.total = total
+            if self.on_begin is not None:
+                self.on_begin()
+            while block:
                 part.append(block)
-                if part.n_bytes > most:
-                    raise self._mismatch(f"more than {most:,} bytes")
-                progress.at(part.n_bytes)
+                self._check_end(part, total)
+                beat()
+                block = self._read(arriving, part)
         if part.n_bytes < (total or self.expected.n_bytes or 0):
-            raise _Broken("the connection was closed")
+            raise Broken("the connection was closed")
 
-    def _answer(self, part: PartialFile) -> HTTPResponse:
-        """Ask for the rest of the file, or for all of it where the rest can't be had."""
-        from llamalite.libs.transfer.web import Refused
-
-        digest = self.expected.digest
-        if not (part.n_bytes and self.takes_ranges and (digest or self.version)):
-            part.restart()
-            answer = self._open({})
-            if answer.status != 200:
-                answer.close()
-                raise DownloadError(f"{self.where} answered {answer.status}, which is no file")
-            return answer
-        asked = {"Range": f"bytes={part.n_bytes}-"}
-        try:
-            answer = self._open(asked if digest else {**asked, "If-Range": self.version})
-        except Refused as refusal:
-            if refusal.status != 416:
-                raise
-            if (refusal.headers.get("Content-Range") or "").strip() == f"bytes */{part.n_bytes}":
-                raise _Whole from None
-            self.takes_ranges = False
-            return self._answer(part)
-        if answer.status == 200:
-            part.restart()
-            return answer
-        continues = answer.status == 206 and _range_of(answer)[0] == part.n_bytes
-        if continues and (digest or _version_of(answer) in (self.version, "")):
-            return answer
-        answer.close()
-        self.takes_ranges = False
-        return self._answer(part)
-
-    def _open(self, headers: dict[str, str]) -> HTTPResponse:
-        """Return the server's answer.
-
-        Raises:
-            Refused, Unanswered: there is none, and it is no use to wait.
-            _Broken: it refused, or isn't there any more, in a way that may pass.
-        """
-        from llamalite.libs.transfer.web import Refused, Unanswered, open_url
-
-        try:
-            answer = open_url(self.url, headers, self.secrets, silence_s=STALL_LIMIT_S)
-            self.was_answered = True
-            return answer
-        except Unanswered as failure:
-            if not self.was_answered:
-                raise
-            raise _Broken(failure.reason, failure) from None
-        except Refused as refusal:
-            if refusal.status not in _PASSING or _wait_of(refusal, 1) > LONGEST_WAIT_S:
-                raise
-            raise _Broken(f"the server answered {refusal.status}", refusal) from None
-
-    def _total(self, answer: HTTPResponse) -> int | None:
-        """Return the whole file's size as the answer has it, and note which version it is."""
-        self.version = _version_of(answer) or (self.version if answer.status == 206 else "")
-        if answer.status == 206:
-            total = _range_of(answer)[1]
-        else:
-            length = answer.headers.get("Content-Length") or ""
-            total = int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
-        if total is not None and self.expected.n_bytes not in (None, total):
-            raise self._mismatch(f"{total:,} bytes")
+    def _total(self, answer: HTTPResponse, part: PartialFile) -> int | None:
+        """Return the whole file's size as an answer has it."""
+        total, known = answers.total_of(answer), self.expected.n_bytes
+        if total is not None and known not in (None, total):
+            raise self.source.something_else(answer, f"{total:,} bytes", part)
         return total
 
-    def _read(self, answer: HTTPResponse, part: PartialFile) -> bytes:
+    def _read(self, arriving: Arriving, part: PartialFile) -> bytes:
         from http.client import HTTPException
 
-        started = time.monotonic()
-        block = b""
         try:
-            # NOTE: a server that drips a byte now and then is never silent, and never done.
-            while fresh := answer.read1(_BLOCK_BYTES):
-                block += fresh
-                if len(block) >= _LEAST_BYTES:
-                    return block
-                if time.monotonic() - started > STALL_LIMIT_S:
-                    raise TimeoutError
+            return arriving.read()
         except TimeoutError:
-            part.append(block)
-            kept = "; what arrived is kept" if part.is_kept else ""
+            here = self.expected.share(part.n_bytes)
             raise DownloadError(
-                f"{self.where} fell silent for {STALL_LIMIT_S:g} s after {self._of(part.n_bytes)}: "
-                f"try again{kept}"
+                f"{self.source.where} fell silent for {STALL_LIMIT_S:g} s after {here}: try again"
+                f"{part.kept}"
             ) from None
         except (OSError, HTTPException, ValueError) as error:
             from llamalite.libs.transfer.web import short_reason
 
-            part.append(block)
-            raise _Broken(short_reason(error)) from None
-        return block
+            raise Broken(short_reason(error)) from None
 
-    def _of(self, received: int) -> str:
-        whole = f" of {self.expected.n_bytes:,}" if self.expected.n_bytes is not None else ""
-        return f"{received:,}{whole} bytes"
+    def _check_end(self, part: PartialFile, total: int | None) -> None:
+        most = self.expected.n_bytes or total
+        if most is not None and part.n_bytes > most:
+            raise self._mismatch(f"more than {most:,} bytes")
+        if most is None and part.n_bytes > self.most:
+            raise ChecksumMismatch(
+                f"{self.source.where} has no end: over {self.most:,} bytes came, of which nothing "
+                f"was kept"
+            )
 
-    def _mismatch(self, came: str) -> ChecksumMismatch:
-        expected = self.expected
-        wanted = "the bytes" if expected.n_bytes is None else f"the {expected.n_bytes:,} bytes"
-        digest = f" with {expected.kind} {expected.digest[:16]}…" if expected.digest else ""
-        return ChecksumMismatch(
-            f"{self.where} gave {came}, not {wanted}{digest} that were expected: nothing was kept; "
-            f"try again, or another source"
+    def _given_up(self, part: PartialFile, broken: Broken) -> DownloadError:
+        here = self.expected.share(part.n_bytes)
+        return DownloadError(
+            f"{self.source.where} broke off after {here} ({broken}): try again{part.kept}"
         )
 
-
-def _range_of(answer: HTTPResponse) -> tuple[int, int | None]:
-    """Return the first byte and the whole size in `Content-Range`; -1 where it says nothing."""
-    said = answer.headers.get("Content-Range") or ""
-    match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", said.strip(), re.ASCII)
-    if match is None:
-        return -1, None
-    return int(match[1]), None if match[2] == "*" else int(match[2])
-
-
-def _version_of(answer: HTTPResponse) -> str:
-    """Return what `If-Range` takes: a strong ETag, else the date of the last change, else ""."""
-    etag = answer.headers.get("ETag") or ""
-    return etag if etag.startswith('"') else answer.headers.get("Last-Modified") or ""
-
-
-def _wait_of(failure: Refused | Unanswered | None, retries: int) -> float:
-    """Return the seconds to wait before asking again: those the server asks for, if it does."""
-    if failure is None:
-        return 0.2 * retries
-    headers = getattr(failure, "headers", {})
-    said = (headers.get("Retry-After") or "").strip()
-    return float(said) if re.fullmatch(r"[0-9]{1,9}", said) else min(0.25 * 2**retries, 4.0)
+    def _mismatch(self, came: str) -> ChecksumMismatch:
+        return ChecksumMismatch(
+            f"{self.source.where} gave {came}, not {self.expected}: nothing was kept; try again, "
+            f"or another source"
+        )

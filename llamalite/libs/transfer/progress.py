@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from llamalite.libs.transfer.wording import printable
+from llamalite.libs.transfer.wording import printable, size_text
 
 Say = Callable[[str], None]
 
@@ -114,4 +114,4 @@ class _Lines:
             self.tenths = tenths  # where it starts, anew perhaps
         elif tenths > self.tenths and time.monotonic() - self.started > 0.5:
             self.tenths = tenths
-            self.say(f"{self.name}: {10 * tenths} % of {self.n_bytes:,} bytes")
+            self.say(f"{self.name}: {10 * tenths} % of {size_text(self.n_bytes)}")

@@ -1,8 +1,8 @@
 """One HTTP request, within a limit of seconds, and a line for all that can go wrong with it.
 
 Owns certificates, redirects and limits of time and size. Doesn't know what is asked for. Imports
-the standard library, `llamalite.errors` and `wording`: `scripts/fetch_libllama.py` runs from a bare
-checkout, and the standard library's client honours the system's proxies.
+the standard library, `llamalite.errors`, `patience` and `wording`: `scripts/fetch_libllama.py` runs
+from a bare checkout, and the standard library's client honours the system's proxies.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
-import threading
-from collections.abc import Callable, Mapping
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from llamalite.errors import DownloadError
+from llamalite.libs.transfer.patience import Beat, within
 from llamalite.libs.transfer.wording import one_line, without_password
 
 OPEN_LIMIT_S = 10.0
@@ -27,13 +30,27 @@ OPEN_LIMIT_S = 10.0
 SMALL_SILENCE_S = 5.0
 """Longest silence of a server that is asked for a small answer."""
 
-INTERRUPT_GRACE_S = 0.3
-"""How long a thread that is waited for may still take when the wait is interrupted."""
-
 _ERROR_BYTES = 4096
 # What a request raises; OverflowError for a port that is too large.
 _FAILURES = (OSError, http.client.HTTPException, ValueError, OverflowError)
-_T = TypeVar("_T")
+_REDIRECTS = {301, 302, 303, 307, 308}
+# What may be gone when the same is asked again.
+_BROKE = (ConnectionError, http.client.BadStatusLine, http.client.IncompleteRead)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, or the beginning of it.
+
+    Attributes:
+        url: which gave it, redirects followed.
+        status: of HTTP, below 400.
+    """
+
+    url: str
+    status: int
+    headers: Message
+    body: bytes
 
 
 class Unanswered(DownloadError):
@@ -41,10 +58,11 @@ class Unanswered(DownloadError):
 
     Attributes:
         reason: why, in a few words.
+        broke: the connection did, which may pass.
     """
 
-    def __init__(self, url: str, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, url: str, reason: str, broke: bool = False) -> None:
+        self.reason, self.broke = reason, broke
         super().__init__(f"{url} can't be fetched ({reason})")
 
 
@@ -74,16 +92,18 @@ def open_url(
     secrets: Mapping[str, str] | None = None,
     limit_s: float = OPEN_LIMIT_S,
     silence_s: float = OPEN_LIMIT_S,
+    beat: Beat | None = None,
 ) -> http.client.HTTPResponse:
     """Ask for a URL and return the answer, open for reading; the caller closes it.
 
     Args:
-        url: http or https, with a login perhaps; redirects are followed, but never from https to
-            http.
+        url: http or https, with a login perhaps, and quoted or not; redirects are followed, but
+            never from https to http.
         headers: sent to redirects too.
         secrets: headers for the url's own host; redirects to others go without.
         limit_s: longest time to the answer's first byte.
         silence_s: longest silence while it is read; reading raises TimeoutError then.
+        beat: as in `within`.
 
     Raises:
         Refused: its status is an error.
@@ -98,17 +118,50 @@ def open_url(
         redirects.add_secrets(request)
         opener = build_opener(redirects, HTTPSHandler(context=_tls()))
         answer: http.client.HTTPResponse = within(
-            limit_s, lambda: opener.open(request, timeout=silence_s)
+            limit_s, lambda: opener.open(request, timeout=silence_s), beat
         )
     except HTTPError as error:
         with error:
             body = _start_of(error)
+        if error.code in _REDIRECTS:
+            reason = "it redirects without end, or to no web address"
+            raise Unanswered(url, redirects.led_to + reason) from None
         raise Refused(url, error, body) from None
     except URLError as error:
-        raise Unanswered(url, redirects.led_to + short_reason(error.reason)) from None
+        raise _unanswered(url, error.reason, redirects.led_to) from None
     except _FAILURES as error:
-        raise Unanswered(url, redirects.led_to + short_reason(error)) from None
+        raise _unanswered(url, error, redirects.led_to) from None
     return answer
+
+
+def read_answer(
+    url: str,
+    max_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    limit_s: float = OPEN_LIMIT_S,
+    silence_s: float = OPEN_LIMIT_S,
+) -> Answer:
+    """Return an answer with at most `max_bytes` of its body, within `limit_s` however it drips.
+
+    Raises:
+        Refused: its status is an error.
+        Unanswered: there is none, it broke off, or it is too slow.
+    """
+
+    def read() -> Answer:
+        with open_url(url, headers, secrets, limit_s, min(silence_s, limit_s)) as answer:
+            promised = answer.length
+            body = answer.read(max_bytes)
+            if promised is not None and len(body) < min(promised, max_bytes):
+                raise ConnectionError("the connection was closed")
+            return Answer(answer.url, answer.status, answer.headers, body)
+
+    try:
+        _tls()
+        return within(limit_s, read)
+    except _FAILURES as error:
+        raise _unanswered(url, error) from None
 
 
 def read_small(
@@ -124,61 +177,11 @@ def read_small(
         Refused: its status is an error.
         Unanswered: there is none, or it is too slow, or longer than `max_bytes`.
     """
-
-    def read() -> bytes:
-        with open_url(url, headers, secrets, limit_s, min(SMALL_SILENCE_S, limit_s)) as answer:
-            return answer.read(max_bytes + 1)
-
-    try:
-        _tls()
-        body = within(limit_s, read)
-    except _FAILURES as error:
-        raise Unanswered(url, short_reason(error)) from None
+    silence_s = min(SMALL_SILENCE_S, limit_s)
+    body = read_answer(url, max_bytes + 1, headers, secrets, limit_s, silence_s).body
     if len(body) > max_bytes:
         raise Unanswered(url, f"the answer has over {max_bytes:,} bytes")
     return body
-
-
-def within(limit_s: float, call: Callable[[], _T]) -> _T:
-    """Return what a call returns, or raise TimeoutError when that takes too long.
-
-    The call runs in a thread of its own, because a name look-up can't be given a limit and a
-    socket's is for each of its reads. Where it is late, what it returns is closed.
-
-    NOTE: what the call needs of OpenSSL is set up before, in the calling thread: a daemon thread
-    that loads certificates while Python exits crashes it. Hence the pause after Ctrl-C, too.
-    """
-    outcome: list[_T] = []
-    failure: list[BaseException] = []
-    lock, late = threading.Lock(), threading.Event()
-
-    def run() -> None:
-        try:
-            result = call()
-        except BaseException as error:
-            failure.append(error)
-            return
-        with lock:
-            outcome.append(result)
-            if late.is_set() and hasattr(result, "close"):
-                result.close()
-
-    thread = threading.Thread(target=run, name="llamalite-request", daemon=True)
-    thread.start()
-    try:
-        thread.join(limit_s)
-    except KeyboardInterrupt:
-        thread.join(INTERRUPT_GRACE_S)
-        raise
-    finally:
-        with lock:
-            if not outcome:
-                late.set()
-    if failure:
-        raise failure[0]
-    if late.is_set():
-        raise TimeoutError(f"no answer in {limit_s:.3g} s")
-    return outcome[0]
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -219,11 +222,13 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _without_login(url: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without its login, and the header that says it instead."""
+    """Return a URL quoted and without its login, and the header that says it instead."""
     parts = urlsplit(url)
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
+    parts = parts._replace(path=path, query=query)
     login, at, host = parts.netloc.rpartition("@")
     if not at:
-        return url, {}
+        return urlunsplit(parts), {}
     coded = base64.b64encode(unquote(login).encode()).decode()
     return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {coded}"}
 
@@ -253,6 +258,11 @@ def _start_of(error: HTTPError) -> bytes:
         return within(2.0, lambda: error.read(_ERROR_BYTES))
     except _FAILURES:
         return b""
+
+
+def _unanswered(url: str, error: object, led_to: str = "") -> Unanswered:
+    broke = isinstance(error, _BROKE) and not isinstance(error, ConnectionRefusedError)
+    return Unanswered(url, led_to + short_reason(error), broke)
 
 
 def short_reason(error: object) -> str:

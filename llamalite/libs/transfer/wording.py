@@ -48,7 +48,7 @@ def without_password(text: str) -> str:
 
 def size_text(n_bytes: int) -> str:
     """Return a number of bytes for people: 98.4 MB."""
-    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+    for limit, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if abs(n_bytes) >= limit:
             return f"{n_bytes / limit:.1f} {unit}"
     return f"{n_bytes} bytes"

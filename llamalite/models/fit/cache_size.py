@@ -1,14 +1,16 @@
 """Bytes of a context's memory and of its compute buffers.
 
 Owns the formulas; what a model looks like comes from `model_shape`. Imports the standard library,
-`llamalite.errors`, `llamalite.gguf`'s constants and that sibling.
+`llamalite.config`, `llamalite.errors`, `llamalite.gguf`'s constants and that sibling.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from llamalite.config.settings import CACHE_TYPES as CACHE_TYPE_NAMES
 from llamalite.errors import InvalidParameter
 from llamalite.gguf.constants import BLOCKS, GGMLType
 from llamalite.models.fit.model_shape import Layer, ModelShape
@@ -17,14 +19,14 @@ _PAD = 256
 """Contexts are rounded up to whole multiples of this many tokens (since b6716)."""
 _F16, _F32 = 2, 4
 
-CACHE_TYPES = {
-    kind.name.lower(): kind
-    for kind in (
-        *(GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.Q8_0, GGMLType.Q5_1, GGMLType.Q5_0),
-        *(GGMLType.Q4_1, GGMLType.Q4_0, GGMLType.IQ4_NL),
-    )
-}
+CACHE_TYPES = {name: GGMLType[name.upper()] for name in CACHE_TYPE_NAMES}
 """What a cache can hold keys and values as, by the usual names."""
+
+
+def cache_types(said: Mapping[str, Any]) -> dict[str, int]:
+    """Return `cache_type_k` and `cache_type_v`, where said, as llama_context_params has them."""
+    named = {"type_k": said.get("cache_type_k"), "type_v": said.get("cache_type_v")}
+    return {field: CACHE_TYPES[name] for field, name in named.items() if name}
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,19 @@ class Share(NamedTuple):
         cache_bytes: KV cache and recurrent state.
         compute_bytes: buffers of the computation: in RAM what is written to, on devices all.
         overhead_bytes: vocabulary, graphs, code.
+        projector_bytes: what reads images for the model.
     """
 
     weights_bytes: int = 0
     cache_bytes: int = 0
     compute_bytes: int = 0
     overhead_bytes: int = 0
+    projector_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.weights_bytes + self.cache_bytes + self.compute_bytes + self.overhead_bytes
+        return sum(self)
 
 
 class LayerBytes(NamedTuple):
@@ -120,6 +122,10 @@ def estimate(
 class ModelBytes:
     """A model's weights by group, which don't depend on the context.
 
+    Args:
+        header: as in `estimate`.
+        projector_bytes: of the file that reads images for it; 0 = there is none.
+
     Attributes:
         shape: its sizes.
         blocks: bytes of each block's weights.
@@ -129,8 +135,9 @@ class ModelBytes:
         BadField: the header doesn't tell a model's sizes.
     """
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, projector_bytes: int = 0) -> None:
         self.shape: ModelShape = shape_of(header)
+        self.projector_bytes = projector_bytes
         self.blocks = [0] * self.shape.n_blocks
         self.input_bytes = self.output_bytes = self.shared_bytes = 0
         names = set()
@@ -187,8 +194,14 @@ class ContextBytes:
             Share(weights[i], caches.get(i, 0), compute.reserved_bytes) if i in weights else Share()
             for i in range(len(split))
         ]
+        host = Share(weights[None], caches.get(None, 0), in_ram, model.overhead_bytes)
+        if is_out:  # with the first layers that are on a device, or with all of them in RAM
+            first = min(place for place in places if place is not None)
+            devices[first] = devices[first]._replace(projector_bytes=model.projector_bytes)
+        else:
+            host = host._replace(projector_bytes=model.projector_bytes)
         return Estimate(
-            host=Share(weights[None], caches.get(None, 0), in_ram, model.overhead_bytes),
+            host=host,
             devices=tuple(devices) if is_out else (),
             reserved_bytes=compute.reserved_bytes,
             input_bytes=model.input_bytes,

@@ -40,6 +40,13 @@ class Room(NamedTuple):
         return self.free_bytes is None or self.needed_bytes <= self.free_bytes
 
 
+class Projector(NamedTuple):
+    """The file that reads images for a model; its tensors are nearly all of it."""
+
+    path: str
+    n_bytes: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a model takes here, and what would fit.
@@ -54,6 +61,7 @@ class Plan:
             most `n_ctx_train` for each sequence; 0 = none does.
         largest_n_gpu_layers: most layers that fit on devices with this context; None = with no
             number of them it fits.
+        projector: counted with the size of its file, beside the first layers; None = there is none.
     """
 
     path: str
@@ -65,6 +73,7 @@ class Plan:
     n_ctx_train: int
     largest_n_ctx: int
     largest_n_gpu_layers: int | None
+    projector: Projector | None = None
 
     @property
     def rooms(self) -> tuple[Room, ...]:
@@ -88,6 +97,7 @@ def plan(
     *,
     n_ctx: int | None = None,
     n_gpu_layers: int | None = None,
+    projector: Projector | None = None,
     **settings: Any,
 ) -> Plan:
     """Say whether a model fits, and what would.
@@ -99,13 +109,14 @@ def plan(
             trained.
         n_gpu_layers: layers on devices, counted from the end, the output among them; -1 = all,
             None = the most that fit. Without devices it does nothing.
+        projector: what reads images for the model, to be counted, too.
         settings: other fields of ContextSettings: type_k, type_v, n_seq_max, n_ubatch, …
 
     Raises:
         BadField: the header doesn't tell a model's sizes.
         InvalidParameter: a setting is out of range.
     """
-    model = ModelBytes(header)
+    model = ModelBytes(header, projector.n_bytes if projector else 0)
     context = ContextSettings(_STEP, **settings)
     trained = model.shape.n_ctx_train * context.n_seq_max
     context = replace(context, n_ctx=n_ctx or context_length(trained, n_ctx, context.n_seq_max))
@@ -128,6 +139,7 @@ def plan(
         n_ctx_train=model.shape.n_ctx_train,
         largest_n_ctx=search.context(most, partial(search.fits, n_gpu_layers=chosen)),
         largest_n_gpu_layers=search.layers(context.n_ctx),
+        projector=projector,
     )
 
 
@@ -154,6 +166,7 @@ def check_fits(
     n_ubatch: int = 512,
     n_gpu_layers: int | None = None,
     say: Say | None = None,
+    **settings: Any,
 ) -> int:
     """Return the number of layers to put on devices, before a model is loaded.
 
@@ -165,6 +178,7 @@ def check_fits(
         n_ubatch: most tokens computed at once.
         n_gpu_layers: as in `plan`.
         say: takes a line where not all layers fit on devices.
+        settings: as in `plan`.
 
     Raises:
         DoesNotFit: it doesn't fit, with what is needed and what is free.
@@ -176,6 +190,7 @@ def check_fits(
         n_ctx=n_ctx,
         n_gpu_layers=n_gpu_layers,
         n_ubatch=min(n_ubatch, n_batch),
+        **settings,
     )
     if not found.fits:
         raise DoesNotFit(refusal(found))
@@ -205,8 +220,8 @@ def refusal(found: Plan) -> str:
     hint = f"{' or '.join(ways)} fits" if ways else "a smaller model or quantization may fit"
     return (
         f"{found.path} doesn't fit: with a context of {found.settings.n_ctx} tokens it needs "
-        f"{'about ' if found.estimate.is_approximate else ''}{lacks}: {hint}, and --force loads it "
-        f"all the same"
+        f"{'about ' if found.estimate.is_approximate else ''}{lacks}: {hint}, and 'llamalite run "
+        f"--force' loads it all the same"
     )
 
 

@@ -17,6 +17,7 @@ _PARTS = {
     "cache": "cache_bytes",
     "compute buffers": "compute_bytes",
     "vocabulary, code": "overhead_bytes",
+    "projector": "projector_bytes",
 }
 
 
@@ -82,6 +83,7 @@ def to_dict(found: Plan) -> dict[str, Any]:
         "largest_n_gpu_layers": found.largest_n_gpu_layers,
         "total_bytes": found.estimate.total.total_bytes,
         "places": places,
+        "projector": found.projector._asdict() if found.projector else None,
         "is_approximate": found.estimate.is_approximate,
         "notes": list(_notes(found)),
     }
@@ -99,6 +101,8 @@ def _context(found: Plan) -> str:
 def _rows(found: Plan) -> Iterator[list[str]]:
     shares, rooms = found.shares, found.rooms
     for name, attribute in _PARTS.items():
+        if name == "projector" and found.projector is None:
+            continue
         yield [name, *(size_text(getattr(share, attribute)) for share in shares)]
     yield ["needed", *(size_text(room.needed_bytes) for room in rooms)]
     frees = (room.free_bytes for room in rooms)
@@ -140,5 +144,10 @@ def _notes(found: Plan) -> Iterator[str]:
     for device in found.machine.devices:
         if device.shares_ram and found.n_gpu_layers:
             yield f"{device.name} has no memory of its own: what lies there is needed of RAM"
+    if found.projector:
+        both = zip(found.rooms, found.shares, strict=True)
+        where = next((room.name for room, share in both if share.projector_bytes), "RAM")
+        size = size_text(found.projector.n_bytes)
+        yield f"the projector, for images, counts with its file's {size} in {where}"
     if found.estimate.is_approximate:
         yield "this architecture's cache is taken for a plain one: it may need less"

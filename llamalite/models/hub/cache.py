@@ -17,7 +17,6 @@ from pathlib import Path
 from llamalite.models.names.safety import check_file_name
 
 _TRUE = {"1", "on", "yes", "true"}
-_POLL_S = 0.5
 _SHORT_S = 0.1  # who only makes a link is done by then
 
 PARTIAL_SUFFIX = ".llamalite.incomplete"
@@ -36,6 +35,18 @@ def cache_folder() -> Path:
     old = os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
     folder = os.environ.get("HF_HUB_CACHE") or old
     return Path(os.path.expandvars(os.path.expanduser(folder)))
+
+
+def more_room() -> str:
+    """Return what to do where the cache's disk is full, as the end of a sentence."""
+    from llamalite.libs.transfer import space  # PERF: imports shutil
+
+    return space.more_room(cache_variable())
+
+
+def cache_variable() -> str:
+    """Return the variable of the environment that places the cache."""
+    return "HF_HUB_CACHE" if os.environ.get("HF_HUB_CACHE") else "HF_HOME"
 
 
 def repo_folder(repo: str) -> Path:
@@ -86,7 +97,7 @@ def blob_lock(repo: str, blob: str, waiting: Callable[[], None]) -> Iterator[Non
     Args:
         repo: "owner/name".
         blob: the blob's name.
-        waiting: called every half second while another process has the lock.
+        waiting: called now and then while another process has the lock.
 
     Raises:
         OSError: the cache can't be written.
@@ -102,6 +113,8 @@ def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock in the way that huggingface_hub does; `blob_lock` says the rest."""
     from filelock import FileLock, SoftFileLock, Timeout
 
+    from llamalite.libs.transfer.patience import BEAT_S  # PERF: imports http.client
+
     # Others who share the cache must be able to wait, too.
     lock = FileLock(path, mode=0o664)
     limit_s = _SHORT_S
@@ -110,7 +123,7 @@ def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
             lock.acquire(timeout=limit_s)
             break
         except Timeout:
-            limit_s = _POLL_S
+            limit_s = BEAT_S
             waiting()
         except NotImplementedError:  # a file system without locks
             lock = SoftFileLock(path)
@@ -165,7 +178,7 @@ def remember_revision(repo: str, revision: str, commit: str) -> None:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name[:100]}.{os.urandom(4).hex()}.tmp")
+    return path.with_name(f".{os.urandom(8).hex()}.tmp")
 
 
 def _link(blob: Path, new: Path) -> bool:

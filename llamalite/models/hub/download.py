@@ -17,9 +17,11 @@ from pathlib import Path
 from llamalite.errors import DownloadError
 from llamalite.libs.transfer.download import Transfer
 from llamalite.libs.transfer.expected import Expected
-from llamalite.libs.transfer.partial import own_partial
+from llamalite.libs.transfer.partial import own_partial, shown_wait
 from llamalite.libs.transfer.progress import Progress
-from llamalite.libs.transfer.space import check_space
+from llamalite.libs.transfer.source import Source
+from llamalite.libs.transfer.space import check_space, unwritable
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.hub.address import (
     check_reachable,
     file_url,
@@ -31,6 +33,8 @@ from llamalite.models.hub.address import (
 from llamalite.models.hub.cache import (
     PARTIAL_SUFFIX,
     blob_lock,
+    cache_variable,
+    more_room,
     place_blob,
     remember_revision,
     repo_folder,
@@ -40,7 +44,6 @@ from llamalite.models.hub.listing import HubEntry, HubListing
 from llamalite.models.hub.refusals import refusal
 
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_REMEDY = "free some, or set HF_HOME to a folder with more"
 
 
 def download_file(
@@ -71,14 +74,11 @@ def download_file(
         with contextlib.suppress(OSError):  # a cache that may only be read
             remember_revision(listing.repo, listing.revision, listing.commit)
         return path
-    check_reachable(f"{name} ({entry.n_bytes:,} bytes)")
+    check_reachable(f"{name} ({size_text(entry.n_bytes)})")
     try:
         _bring(listing, entry, path, progress, force)
     except OSError as err:
-        raise DownloadError(
-            f"{err.filename or path} can't be written ({err.strerror or err}): {_REMEDY}, and try "
-            f"again; what arrived is kept"
-        ) from err
+        raise unwritable(err, path, cache_variable()) from err
     return path
 
 
@@ -89,17 +89,7 @@ def _bring(
     repo = listing.repo
     blob = repo_folder(repo) / "blobs" / entry.blob
     part = blob.with_name(blob.name + PARTIAL_SUFFIX)
-    waits = 0
-
-    def waiting() -> None:
-        nonlocal waits
-        if not waits:
-            progress.say(f"another program is fetching {_name(listing, entry)}: waiting for it")
-        waits += 1
-        with contextlib.suppress(OSError):
-            progress.at(part.stat().st_size)
-
-    with blob_lock(repo, entry.blob, waiting):
+    with blob_lock(repo, entry.blob, shown_wait(part, _name(listing, entry), progress)):
         if force or not (_is_whole(path, entry) or _is_whole(blob, entry)):
             blob.parent.mkdir(parents=True, exist_ok=True)
             _fetch(listing, entry, part, progress)
@@ -116,11 +106,11 @@ def _fetch(listing: HubListing, entry: HubEntry, part: Path, progress: Progress)
     name = _name(listing, entry)
     url = file_url(listing.repo, entry.path, listing.commit)
     expected = Expected(entry.n_bytes, entry.sha256, entry.git_oid)
-    transfer = Transfer(url, name, expected, identity(url), where=f"{place()}/{name}")
+    source = Source(url, expected, identity(url), where=f"{place()}/{name}")
     with own_partial(part, expected) as file:
-        check_space(part.parent, entry.n_bytes - file.n_bytes, name, _REMEDY)
+        check_space(part.parent, entry.n_bytes - file.n_bytes, name, more_room())
         try:
-            transfer.fetch(file, progress)
+            Transfer(source, name).fetch(file, progress)
         except Refused as err:
             repo = listing.repo if is_hub(err.led_to) else None
             code, later = err.headers.get("X-Error-Code") or "", err.headers.get("Retry-After")

@@ -1,26 +1,37 @@
 """What a repository on the Hub holds: its files, their sizes and digests.
 
-Owns the questions that huggingface_hub is asked. May import `address`, `refusals` and `errors`;
-huggingface_hub only inside functions.
+Owns the Hub's listings: how they are asked for, page by page, and what of the answers is believed.
+May import `address`, `asking`, `refusals`, `libs` and `errors`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import quote, urljoin
 
-from llamalite.errors import DownloadError
+from llamalite.errors import DownloadError, Unreachable
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.hub.address import check_reachable, endpoint, place
-from llamalite.models.hub.refusals import hub_errors
+from llamalite.models.hub.asking import LIMIT_S, ask, patiently
+from llamalite.models.hub.refusals import reason_of
 
+_REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.A)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ATTEMPTS = 3
-_LONGEST_WAIT_S = 30.0
-_PASSING = {408, 429, 500, 502, 503, 504}
-_T = TypeVar("_T")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character, which JSON can say
+_NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
+_WHOLE_LIMIT_S = 120.0
+_MOST_BYTES = 64 * 10**6  # 200,000 files
+_MOST_PAGES = 1000
+_MOST_FILE_BYTES = 1 << 50
+_BAD_TOKEN = "Invalid credentials in Authorization header"  # an X-Error-Message
+_NO_LISTING = (
+    "it answered something that is no listing (a login page?): check HF_ENDPOINT and the network"
+)
 
 
 @dataclass(frozen=True)
@@ -64,55 +75,102 @@ class HubListing:
         return next((entry for entry in self.files if entry.path == path), None)
 
 
+class _Doubtful(Exception):
+    """The Hub answered, but not what a Hub answers."""
+
+
 def list_repo(repo: str, revision: str = "main") -> HubListing:
     """Ask the Hub what a repository holds.
 
     Raises:
         Offline: network use is switched off.
-        DownloadError: the Hub can't be reached, or has no such repository or revision for this
-            user.
+        Unreachable: the Hub doesn't answer.
+        DownloadError: it has no such repository or revision for this user, or is no Hub.
     """
+    from llamalite.libs.transfer.web import Refused, Unanswered
+
     check_reachable(f"the list of {repo}'s files")
     what = repo if revision == "main" else f"{repo}@{revision}"
-    with hub_errors(repo, what):
-        from huggingface_hub import HfApi
-
-        api = HfApi(endpoint=endpoint())
-        # A model's page is asked for in one request that isn't tried again by huggingface_hub.
-        commit = _patiently(lambda: api.model_info(repo, revision=revision).sha)
-        if not _COMMIT.fullmatch(commit or ""):
-            raise DownloadError(f"{place()} gives no commit for {what}: it is no Hugging Face Hub")
-        tree = api.list_repo_tree(repo, recursive=True, revision=commit)
-        entries = [_entry(found) for found in tree if hasattr(found, "blob_id")]
-    return HubListing(repo, revision, str(commit), tuple(entries))
-
-
-def _entry(found: Any) -> HubEntry:
-    sha256 = found.lfs.sha256 if found.lfs is not None else None
-    return HubEntry(found.path, found.size, sha256, found.blob_id)
+    kind = DownloadError
+    try:
+        if not _REPO.fullmatch(repo):
+            raise _Doubtful("that is no repository name")
+        return _list(repo, revision)
+    except _Doubtful as err:
+        reason = str(err)
+    except Unanswered as err:
+        kind, reason = Unreachable, reason_of(err, repo)
+    except Refused as err:
+        # To who isn't known, the Hub doesn't say whether there is such a repository.
+        is_unknown = err.status == 401 and err.headers.get("X-Error-Message") != _BAD_TOKEN
+        reason = reason_of(err, repo, "RepoNotFound" if is_unknown else "")
+    raise kind(f"{what} can't be had from {place()}: {reason}")
 
 
-def _patiently(ask: Callable[[], _T]) -> _T:
-    """Return the answer to a question, asked again where the failure may pass."""
-    for attempt in range(1, _ATTEMPTS):
+def _list(repo: str, revision: str) -> HubListing:
+    questions = _Questions()
+    model = f"{endpoint()}/api/models/{repo}"
+    said, _ = questions.ask(f"{model}/revision/{quote(revision, safe='')}")
+    commit = said.get("sha") if isinstance(said, dict) else None
+    if not (isinstance(commit, str) and _COMMIT.fullmatch(commit)):
+        raise _Doubtful(_NO_LISTING)
+    files: list[HubEntry] = []
+    url = f"{model}/tree/{commit}?recursive=true"
+    while url:
+        said, url = questions.ask(url)
+        if not isinstance(said, list) or _is_less_safe(url):
+            raise _Doubtful(_NO_LISTING)
+        files += [entry for found in said if (entry := _entry(found))]
+    return HubListing(repo, revision, commit, tuple(files))
+
+
+class _Questions:
+    """What is asked for one listing, within limits that hold for all of it."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + _WHOLE_LIMIT_S
+        self._pages_left, self._bytes_left = _MOST_PAGES, _MOST_BYTES
+
+    def ask(self, url: str) -> tuple[Any, str]:
+        """Return what an answer says, and the address of the next page or ""."""
+        self._pages_left -= 1
+        if self._pages_left < 0 or time.monotonic() > self._deadline:
+            raise _Doubtful(
+                f"its listing doesn't end within {_MOST_PAGES:,} pages or {_WHOLE_LIMIT_S:g} s"
+            )
+        answer = patiently(lambda: ask(url, self._bytes_left + 1, limit_s=LIMIT_S))
+        self._bytes_left -= len(answer.body)
+        if self._bytes_left < 0:
+            raise _Doubtful(f"its listing has more than {size_text(_MOST_BYTES)}")
         try:
-            return ask()
-        except Exception as err:
-            wait_s = _wait_of(err, 0.5 * attempt)
-            if wait_s is None or wait_s > _LONGEST_WAIT_S:
-                raise
-        time.sleep(wait_s)
-    return ask()
+            following = _NEXT.search(answer.headers.get("Link") or "")
+            return json.loads(answer.body), urljoin(url, following[1]) if following else ""
+        except (ValueError, RecursionError):
+            raise _Doubtful(_NO_LISTING) from None
 
 
-def _wait_of(err: Exception, usual_s: float) -> float | None:
-    """Return how long to wait before asking again, or None if that is of no use."""
-    from huggingface_hub.errors import HfHubHTTPError
+def _entry(said: object) -> HubEntry | None:
+    """Return the file that an item of a listing tells of, or None if it is a folder."""
+    if not isinstance(said, dict):
+        raise _Doubtful(_NO_LISTING)
+    if said.get("type") == "directory":
+        return None
+    path, n_bytes, git_oid, lfs = (said.get(key) for key in ("path", "size", "oid", "lfs"))
+    sha256 = lfs.get("oid") if isinstance(lfs, dict) else lfs
+    if (
+        said.get("type") == "file"
+        and isinstance(path, str)
+        and _HALF.search(path) is None
+        and isinstance(n_bytes, int)
+        and not isinstance(n_bytes, bool)
+        and 0 <= n_bytes <= _MOST_FILE_BYTES
+        and isinstance(git_oid, str)
+        and _COMMIT.fullmatch(git_oid)
+        and (sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256)))
+    ):
+        return HubEntry(path, n_bytes, sha256, git_oid)
+    raise _Doubtful(_NO_LISTING)
 
-    if isinstance(err, HfHubHTTPError):
-        said = err.response.headers.get("Retry-After", "").strip()
-        passes = err.response.status_code in _PASSING
-        return (float(said) if said.isdecimal() else usual_s) if passes else None
-    # httpx's or httpx2's own class, for connections that broke.
-    broke = any(kind.__name__ == "TransportError" for kind in type(err).__mro__)
-    return usual_s if broke else None
+
+def _is_less_safe(url: str) -> bool:
+    return endpoint().startswith("https:") and url.startswith("http:")

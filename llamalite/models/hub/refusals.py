@@ -1,16 +1,18 @@
-"""What the Hub says when it refuses, and huggingface_hub when it fails, in a few plain words.
+"""What it means that the Hub, or another web server, refuses or doesn't answer, in plain words.
 
-Owns those words. May import `address` and `errors`; huggingface_hub only inside functions.
+Owns those words. May import `address`, `asking`, `libs` and `errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import os
+from typing import TYPE_CHECKING
 
-from llamalite.errors import DownloadError, LlamaliteError
-from llamalite.models.hub.address import page, place, without_ours
+from llamalite.models.hub.address import endpoint, identity, is_hub, page, without_ours
+from llamalite.models.hub.asking import seconds_of
+
+if TYPE_CHECKING:
+    from llamalite.libs.transfer.web import Refused, Unanswered
 
 
 def refusal(
@@ -25,67 +27,51 @@ def refusal(
         repo: of the Hub, or None if it is another server that refused.
         retry_after: its `Retry-After`, or None.
     """
+    token = _token() if repo is not None else ""
     if repo is not None:
+        if code == "GatedRepo" and token:
+            return f"{token} isn't let in: accept the terms at {page(repo)} with its account"
         if code == "GatedRepo":
             return f"accept its terms at {page(repo)} first, then set HF_TOKEN"
+        private = f" where {token} isn't let in" if token else ": set HF_TOKEN"
         known = {
-            "RepoNotFound": "no such repository, or a private one: set HF_TOKEN",
+            "RepoNotFound": f"no such repository, or a private one{private}",
             "RevisionNotFound": "there is no such revision",
             "EntryNotFound": "the repository has no such file",
         }
         if code in known:
             return known[code]
     said = f"the server answered {status} {phrase}".rstrip()
+    if status in (401, 403) and repo is None:
+        return f"{said}: it wants a login"
     if status in (401, 403):
-        return said + (": it wants a login" if repo is None else ": check HF_TOKEN")
-    if retry_after and retry_after.strip().isdecimal():
-        return f"{said}: try again in {retry_after.strip()} s"
+        return f"{said}: " + (f"{token} isn't let in" if token else "set HF_TOKEN")
+    wait_s = seconds_of(retry_after)
+    if wait_s is not None:
+        return f"{said}: try again in {wait_s} s"
     return said
 
 
-@contextmanager
-def hub_errors(repo: str, what: str = "") -> Iterator[None]:
-    """Turn what huggingface_hub raises about a repository into one DownloadError of one line.
+def _token() -> str:
+    """Return what to call the token that is sent; "" where there is none."""
+    if not identity(endpoint()):
+        return ""
+    return "the HF_TOKEN that is set" if os.environ.get("HF_TOKEN") else "the token in use"
+
+
+def reason_of(failure: Refused | Unanswered, repo: str | None, code: str = "") -> str:
+    """Say why there is no answer, for the user.
 
     Args:
-        repo: "owner/name".
-        what: is asked for; "" for the repository itself.
+        failure: what asking came to.
+        repo: of the Hub, whose file or listing was asked for; None if it is another server's.
+        code: holds where the answer has no `X-Error-Code`.
     """
-    try:
-        yield
-    except LlamaliteError:
-        raise
-    # huggingface_hub lets through its HTTP client's and its Rust part's exceptions, which have no
-    # common base and differ among its versions.
-    except Exception as err:
-        reason = without_ours(_reason(err, repo))
-        raise DownloadError(f"{what or repo} can't be had from {place()}: {reason}") from err
+    from llamalite.libs.transfer.web import Refused
 
-
-def _reason(err: BaseException, repo: str) -> str:
-    from huggingface_hub import errors
-
-    if isinstance(err, errors.HFValidationError):
-        return "that is no repository name"
-    if isinstance(err, errors.HfHubHTTPError):
-        return _http_reason(err, repo)
-    if isinstance(err, errors.LocalEntryNotFoundError | ValueError) and err.__cause__ is not None:
-        return _reason(err.__cause__, repo)
-    if isinstance(err, OSError) and err.strerror:
-        return f"{err.strerror}: {err.filename}" if err.filename else err.strerror
-    return " ".join(str(err).split())[:300] or type(err).__name__
-
-
-def _http_reason(err: Any, repo: str) -> str:
-    from huggingface_hub import errors
-
-    known: tuple[tuple[type[BaseException], str], ...] = (
-        (errors.GatedRepoError, "GatedRepo"),
-        (errors.RepositoryNotFoundError, "RepoNotFound"),
-        (errors.RevisionNotFoundError, "RevisionNotFound"),
-        (errors.RemoteEntryNotFoundError, "EntryNotFound"),
-    )
-    code = next((code for kind, code in known if isinstance(err, kind)), "")
-    answer = err.response
-    later = answer.headers.get("Retry-After")
-    return refusal(answer.status_code, answer.reason_phrase, code, repo, later)
+    if not isinstance(failure, Refused):
+        return without_ours(failure.reason)
+    headers, asked = failure.headers, repo if is_hub(failure.led_to) else None
+    code = headers.get("X-Error-Code") or code
+    later = headers.get("Retry-After")
+    return without_ours(refusal(failure.status, failure.reason, code, asked, later))

@@ -17,8 +17,10 @@ from llamalite.models.names.reference import shard_names
 _FIRST = 96 << 10
 _SMALLEST = 64 << 10
 _LARGEST = 4 << 20
-# PERF: a header of 1.8 % of its file, as SmolLM2-135M has, must not cost 2 %.
+# PERF: a header of 1.8 % of its file, as SmolLM2-135M has, must not cost 2 %; and as all of it is
+# parsed again after each read, reads must grow with it.
 _PER_FILE = 1000
+_PER_HEADER = 16
 _MAX_HEADER = 256 << 20
 
 
@@ -30,7 +32,7 @@ class RemoteReader(GGUFReader):
 
     Attributes:
         n_read: bytes that were transferred, all parts together.
-        n_requests: HTTP requests that were made, redirects too.
+        n_requests: questions that were asked; one that is redirected counts once.
     """
 
     n_read = 0
@@ -97,5 +99,5 @@ def _read_one(file: RemoteFile) -> RemoteReader:
                 f"{file.name} has a header of more than {_MAX_HEADER >> 20} MiB: download it to "
                 f"look at it"
             )
-        chunk = min(max(file.n_bytes // _PER_FILE, _SMALLEST), _LARGEST)
-        head += file.read(len(head), max(chunk, missing))
+        chunk = max(file.n_bytes // _PER_FILE, len(head) // _PER_HEADER, _SMALLEST)
+        head += file.read(len(head), max(min(chunk, _LARGEST), missing))

@@ -1,8 +1,9 @@
 """From what the user calls a model to what it is: a file here, or where it would come from.
 
 The one place where names are read, in this order: a path; a name of the user's own (an alias or
-preset, then the configuration's); a short name of the catalog; an address; a Hub reference; the
-unique beginning of the name of something installed. Uses no network. May import `store`, `hub`,
+preset, then the configuration's); a short name of the catalog; a Hub reference, or the Hub's own
+address of one; another address. What these don't find here is looked for among the installed models,
+by whole name, and by a beginning that only one has (`store.spelled`). Uses no network. May import `store`, `hub`,
 `names`, `config` and `errors`.
 """
 

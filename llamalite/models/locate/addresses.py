@@ -1,6 +1,6 @@
 """Models at addresses: `https://…gguf`, `http://…gguf` and `file://…`.
 
-May import `libs`, `store`, `names` and `errors`.
+May import `libs`, `store`, `hub`, `names` and `errors`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from llamalite.errors import InvalidParameter
+from llamalite.libs.transfer.wording import without_login
+from llamalite.models.locate.paths import is_file
+from llamalite.models.names.reference import PUBLIC
 from llamalite.models.names.safety import shown
 
 _SCHEMES = ("https", "http", "file")
@@ -18,7 +21,7 @@ def is_address(text: str) -> bool:
     """Say whether a name is an address.
 
     Raises:
-        InvalidParameter: it is one, and of a kind that nothing is fetched from.
+        InvalidParameter: it is one, and malformed or of a kind that nothing is fetched from.
     """
     scheme, separator, _ = text.partition("://")
     if not separator or scheme.lower() == "hf" or not scheme.isalnum():
@@ -29,7 +32,26 @@ def is_address(text: str) -> bool:
             f"or file://, not {scheme}://",
             param="model",
         )
+    try:
+        _ = urlsplit(text).port
+    except ValueError:  # whose text may hold the login
+        raise InvalidParameter(
+            f"{shown(without_login(text))} is no address: check its host and port", param="model"
+        ) from None
     return True
+
+
+def without_endpoint(text: str) -> str:
+    """Return an address of the Hub that `HF_ENDPOINT` names as the public Hub's; others as are."""
+    from llamalite.models.hub.address import endpoint, is_hub
+
+    if "://" not in text or not is_hub(text):
+        return text
+    folder = urlsplit(endpoint()).path
+    path = text.split("/", 3)[3:]
+    if not path or not f"/{path[0]}".startswith(f"{folder}/"):
+        return text
+    return PUBLIC + f"/{path[0]}".removeprefix(folder)
 
 
 def local_path(address: str) -> Path | None:
@@ -55,11 +77,15 @@ def local_path(address: str) -> Path | None:
 
 def find_address(address: str) -> Path | None:
     """Return the file that was fetched from an address, or None."""
-    from llamalite.libs.transfer.wording import without_login
     from llamalite.models.store.records import all_records
 
     origin = without_login(address)
-    for record in all_records().values():
-        if record.source == "url" and record.origin == origin and Path(record.path).is_file():
-            return Path(record.path)
-    return None
+    records = all_records().values()
+    paths = [Path(r.path) for r in records if r.source == "url" and r.origin == origin]
+    if not paths:
+        return None
+    from llamalite.models.url import url_path  # PERF: it imports what asks the network
+
+    # The query isn't in the origin, but in the path.
+    tail = f"/{url_path(address)}"
+    return next((p for p in paths if p.as_posix().endswith(tail) and is_file(p)), None)

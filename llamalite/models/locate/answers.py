@@ -5,7 +5,8 @@ Owns these classes alone. May import `store` (inside functions) and `names`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,10 @@ class Located:
         path: the file if it is here, of a split model the first part.
         target: where it would be fetched from; None for files that are only here.
         preset: settings that aliases and presets on the way carry; None if there were none.
-        names: every name on the way to the model, the given one first; the configuration may say
-            something about each.
+        names: every name on the way to the model, the given one first.
         note: what was chosen where the name left a choice, or "".
+        begins: the installed model's name of which the name is only the beginning, or "".
+        found: the installed model, where the search has come upon it; `installed` looks for it.
     """
 
     name: str
@@ -73,12 +75,14 @@ class Located:
     preset: ModelConfig | None = None
     names: tuple[str, ...] = ()
     note: str = ""
+    begins: str = ""
+    found: InstalledModel | None = field(default=None, compare=False, repr=False)
 
-    @property
+    @cached_property
     def installed(self) -> InstalledModel | None:
         """What `llamalite list` shows about it, or None if it is not among those."""
-        if self.path is None:
-            return None
+        if self.path is None or self.found is not None:
+            return self.found
         from llamalite.models.store.finding import find_at
         from llamalite.models.store.installed import installed_models
 

@@ -5,11 +5,13 @@ May import `store`, `hub`, `names`, `config` and `errors`.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import ModelNotFound
-from llamalite.models.hub.cache import cached_files
+from llamalite.models.hub.cache import cached_files, repo_folder
 from llamalite.models.names.catalog import CatalogEntry
 from llamalite.models.names.quantization import bare_name
 from llamalite.models.names.reference import HubReference, shard_names
@@ -18,6 +20,9 @@ from llamalite.models.names.repository import RepoFile, RepoModel, choose_model,
 
 def find_reference(reference: HubReference) -> tuple[Path, str] | None:
     """Return the file that a reference means and what to say of the choice, or None.
+
+    Args:
+        reference: its repository spelled as the cache has it.
 
     Raises:
         AmbiguousFile: several files of the repository that are here match.
@@ -34,15 +39,35 @@ def find_reference(reference: HubReference) -> tuple[Path, str] | None:
     return files[choice.model.file], "" if reference.quant else choice.reason
 
 
+def cached_spelling(repo: str) -> str:
+    """Return a repository's name in the case in which the cache has it; else as it is.
+
+    The Hub tells no case apart, and the cache's folders do.
+    """
+    folder = repo_folder(repo)
+    if folder.is_dir():
+        return repo
+    with contextlib.suppress(OSError), os.scandir(folder.parent) as entries:
+        for entry in entries:
+            if entry.name.casefold() == folder.name.casefold():
+                spelled = entry.name.removeprefix("models--")
+                at = repo.index("/")
+                return f"{spelled[:at]}/{spelled[at + 2 :]}"
+    return repo
+
+
 def find_entry_file(entry: CatalogEntry) -> Path | None:
-    """Return where a catalog's file lies, whole and of the right size if that is known, or None."""
+    """Return where a catalog's file lies, whole and of the right size if that is known, or None.
+
+    As in `llamalite list`, the Hub's copy has the short name where there are two.
+    """
+    found = find_reference(HubReference(entry.repo, file=entry.file))
+    if found and entry.n_bytes in (None, found[0].stat().st_size):
+        return found[0]
     path = config.models_dir() / Path(entry.file).name
     if entry.is_pinned and path.is_file() and path.stat().st_size == entry.n_bytes:
         return path  # a wheel brought it
-    found = find_reference(HubReference(entry.repo, file=entry.file))
-    if found is None or (entry.n_bytes and found[0].stat().st_size != entry.n_bytes):
-        return None
-    return found[0]
+    return None
 
 
 def find_projector(path: Path, reference: HubReference | None) -> Path | None:

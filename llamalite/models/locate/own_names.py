@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from llamalite.errors import InvalidParameter
-from llamalite.models.locate.paths import as_path, is_file
 from llamalite.models.names.safety import shown
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ class Chain:
 def follow(name: str) -> Chain:
     """Follow aliases and presets to the name of a model.
 
+    Args:
+        name: no path of a file.
+
     Raises:
         InvalidParameter: they lead in a circle, or the configuration can't be read.
         ModelError: what is remembered of a name is damaged.
@@ -39,7 +41,7 @@ def follow(name: str) -> Chain:
     from llamalite.models.store.named import read_named, same_name
 
     names, preset = [name], None
-    while not is_file(as_path(names[-1])):
+    while True:
         if own := read_named(names[-1]):
             preset = own if preset is None else over(preset, own)
         after = own.model if own else _configured(names[-1])

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from llamalite.errors import ModelNotFound
-from llamalite.models.names.catalog import ALIASES, DEFAULT_MODEL, nearest_names
+from llamalite.models.names.catalog import nearest_names
 from llamalite.models.names.reference import shard_names
 from llamalite.models.names.safety import shown
 
@@ -17,13 +17,15 @@ FORMS = (
     "a path to a GGUF file, a name of your own, a short name, owner/repo:QUANT, "
     "owner/repo/FILE.gguf or an address"
 )
-_SHORT_NAMES = f"short names are {', '.join(ALIASES)}, each also with a size, as {DEFAULT_MODEL}"
 _SEPARATORS = {os.sep, os.altsep or os.sep, "/"}
 
 
 def as_path(text: str) -> Path:
     """Return a name as a path, `~` replaced."""
-    return Path(os.path.expanduser(text))
+    try:
+        return Path(os.path.expanduser(text))
+    except ValueError:  # a NUL character in a user's name
+        return Path(text)
 
 
 def is_file(path: Path) -> bool:
@@ -62,26 +64,37 @@ def first_part(path: Path) -> tuple[Path, str]:
     )
 
 
-def not_found(text: str, path: Path, *, is_name: bool) -> ModelNotFound:
+def not_found(
+    text: str, path: Path, *, is_path: bool = False, is_typed: bool = True
+) -> ModelNotFound:
     """Make the error for a name that is neither a file nor known.
 
     Args:
         text: as it was given.
         path: the same as a path.
-        is_name: whether it may have been meant as something else than a path.
+        is_path: whether it can't have been meant as anything else than a path.
+        is_typed: False for what a name of the user's own stands for.
     """
     name = shown(text)
     if not text.strip():
         return ModelNotFound(f"the model's name is empty: give {FORMS}")
+    looks_so = is_path or text.lower().endswith(".gguf") or any(sep in text for sep in _SEPARATORS)
     if exists(path):
-        return ModelNotFound(f"{name} {_what_else(path)}")
-    if not is_name or text.lower().endswith(".gguf") or any(sep in text for sep in _SEPARATORS):
+        if is_typed or path.is_absolute():
+            return ModelNotFound(f"{name} {_what_else(path)}")
+        if looks_so:
+            return ModelNotFound("a name can stand for a path only if that is a whole one")
+        return ModelNotFound("no such model is on this computer any more: see 'llamalite list'")
+    if looks_so:
         parent = path.parent
         where = "" if exists(parent) else f" (nor a folder {shown(str(parent))})"
         return ModelNotFound(f"there is no file {name}{where}: check the path")
     near = nearest_names(text)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"give {FORMS}; {_SHORT_NAMES}"
-    return ModelNotFound(f"no model is called {name}, and no installed one begins so: {hint}")
+    hint = f"did you mean {' or '.join(near)}? Else " if near else ""
+    return ModelNotFound(
+        f"no model is called {name}, and no installed one begins so: {hint}see 'llamalite list' "
+        f"and 'llamalite list --catalog'"
+    )
 
 
 def _what_else(path: Path) -> str:

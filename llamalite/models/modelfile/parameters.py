@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from llamalite.config import ModelConfig, SamplingConfig
+from llamalite.config.fields import checked
 from llamalite.config.reading import read_text
 from llamalite.errors import InvalidParameter
 from llamalite.models.modelfile.syntax import Directive
@@ -75,13 +76,19 @@ class Parameters:
         if name in said and not is_list:
             raise InvalidParameter(f"{line.where}: {line.word} was given before", param=name)
         try:
-            value = (*said.get(name, ()), line.value) if is_list else read_text(spec, line.value)
+            value = [line.value] if is_list else read_text(spec, line.value)
             if name == "max_tokens" and value == -2:  # Ollama: until the context is full
                 value = None
-            _check(name, value)
+            if spec.metadata["kind"] == "table":
+                ModelConfig(sampling={name: value})  # which knows what may be in it
+            else:
+                checked(spec, value)
         except InvalidParameter as error:
             raise InvalidParameter(f"{line.where}: {error}", param=name) from None
-        said[name] = value
+        if is_list:
+            said.setdefault(name, []).append(line.value)
+        else:
+            said[name] = value
 
 
 def parameter_lines(config: ModelConfig) -> list[tuple[str, str]]:
@@ -114,10 +121,3 @@ def _our_name(line: Directive) -> str:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KNOWN)}"
         reason = f"there is no parameter {line.word!r}: {hint}"
     raise InvalidParameter(f"{line.where}: {reason}", param=line.word)
-
-
-def _check(name: str, value: Any) -> None:
-    if name in _SAMPLING:
-        ModelConfig(sampling={name: value})
-    else:
-        ModelConfig(**{name: value})

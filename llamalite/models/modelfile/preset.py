@@ -25,14 +25,11 @@ _UNKNOWN_HERE = {
     "REQUIRES": "it speaks of Ollama's versions",
     "DRAFT": "there are no draft models",
 }
-_ADAPTER = re.compile(
-    r'(?:"(?P<quoted>[^"]+)"|(?P<plain>[^"].*?))'
-    r"(?:\s+(?P<scale>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?",
-    re.I,
-)
+_QUOTED = re.compile(r'"(?P<path>[^"]+)"(?:\s+(?P<scale>\S+))?')
+_SCALE = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?", re.I | re.A)
 # Nothing that begins like this is a Jinja expression.
 _GO = re.compile(
-    r"\{\{-?\s*(?:\.|\$|/\*|(?:if|else\s+if|with|range|block|define|template)\s+[^(}|]*[.$\"]"
+    r"\{\{-?\s*(?:\.|\$|/\*|(?:if|else\s+if|with|range|block|define|template)\s+[^({}|]*[.$\"]"
     r"|(?:end|else)\s*-?\}\})"
 )
 
@@ -132,12 +129,16 @@ def _model(line: Directive, folder: Path) -> str:
 
 
 def _adapter(line: Directive, folder: Path) -> tuple[str, float]:
-    found = _ADAPTER.fullmatch(line.value)
-    if found is None:
+    path, *scale = line.value.rsplit(None, 1)
+    if line.value.startswith('"'):
+        found = _QUOTED.fullmatch(line.value)
+        path, scale = (found["path"], [found["scale"] or "1"]) if found else ("", [])
+    elif not scale or not _SCALE.fullmatch(scale[0]):
+        path, scale = line.value, ["1"]
+    if not path or not _SCALE.fullmatch(scale[0]):
         raise InvalidParameter(f"{line.where}: write ADAPTER PATH [SCALE]", param="ADAPTER")
-    path, scale = found["quoted"] or found["plain"], float(found["scale"] or 1.0)
-    _check(line, {"adapters": ((path, scale),)})
-    return _whole_path(path, line, folder), scale
+    _check(line, {"adapters": ((path, float(scale[0])),)})
+    return _whole_path(path, line, folder), float(scale[0])
 
 
 def _message(line: Directive) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from llamalite.errors import InvalidParameter
 
 _QUOTES = ('"""', '"')
 _WORDED = {"PARAMETER", "MESSAGE"}
+_LONGEST_WORD = 60
 _UNQUOTED = {"ADAPTER"}  # quotes may be around its path alone
 
 
@@ -43,7 +44,8 @@ def read_directives(text: str, where: str) -> Iterator[Directive]:
         where: the file, for messages.
 
     Raises:
-        InvalidParameter: a directive has no value, or a quoted value doesn't end.
+        InvalidParameter: a directive has no value, its name or first word is longer than any that
+            is known, or a quoted value doesn't end.
     """
     lines = iter(enumerate(_lines(text), 1))
     for number, line in lines:
@@ -54,6 +56,9 @@ def read_directives(text: str, where: str) -> Iterator[Directive]:
         name, at, word = name.upper(), f"{where}, line {number}", ""
         if name in _WORDED:
             word, rest = _first_word(rest)
+        if too_long := next((text for text in (name, word) if len(text) > _LONGEST_WORD), None):
+            begun = too_long[:_LONGEST_WORD]
+            raise InvalidParameter(f"{at}: {begun!r}… is longer than any word that may be there")
         quote = next((quote for quote in _QUOTES if rest.startswith(quote)), None)
         if quote is not None and name not in _UNQUOTED:
             # What is before the value has been stripped, what is in it must not be.
@@ -83,7 +88,8 @@ def write_value(value: str, where: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    lines = text.removeprefix("\ufeff").split("\n")
+    text = text.removeprefix("\ufeff")
+    lines = text.split("\n" if "\n" in text else "\r")  # as Macs once had it
     from_windows = len(lines) > 1 and all(line.endswith("\r") for line in lines[:-1])
     return [line.removesuffix("\r") for line in lines] if from_windows else lines
 

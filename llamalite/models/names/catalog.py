@@ -8,6 +8,7 @@ be had. Pure: touches neither disk nor network. May import `families`, `quantiza
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from llamalite.models.names.families import FAMILIES, Family
 from llamalite.models.names.quantization import parse_quantization, read_quantization
@@ -138,12 +139,49 @@ ALIASES = {
 """A family's name stands for its usual size."""
 
 
+class CatalogModel(NamedTuple):
+    """One model of the catalog, with all its quantizations.
+
+    Attributes:
+        name: "family:size".
+        also: "family" where that alone means this size; else "".
+        default: the quantization that the name means.
+        n_ctx: tokens of context that the model's card gives.
+    """
+
+    name: str
+    also: str
+    repo: str
+    quantizations: tuple[str, ...]
+    default: str
+    licence: str
+    n_ctx: int
+
+
+def catalog_models() -> list[CatalogModel]:
+    """Return the catalog by model, families together and each from its smallest size."""
+    defaults = {entry.name: entry for entry in CATALOG if entry.is_default}
+    usual = {name: short for short, name in ALIASES.items()}
+    return [
+        CatalogModel(
+            family.name,
+            usual.get(family.name, ""),
+            family.repo,
+            tuple(family.files),
+            defaults[family.name].quant or "",
+            family.licence,
+            family.n_ctx,
+        )
+        for family in FAMILIES
+    ]
+
+
 def find_entry(name: str) -> CatalogEntry | None:
     """Return the entry of "family", "family:size" or "family:size-QUANT", or None.
 
-    Case doesn't matter.
+    Case doesn't matter; "family:latest", as Ollama writes it, is "family".
     """
-    wanted = name.strip().lower()
+    wanted = name.strip().lower().removesuffix(":latest")
     wanted = ALIASES.get(wanted, wanted)
     if found := next((entry for entry in CATALOG if entry.name == wanted), None):
         return found
@@ -168,14 +206,20 @@ def _split_quant(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def short_name(repo: str, file: str) -> str | None:
-    """Return the short name of a repository's file, or None; of a split model, by its first part.
+def short_name(repo: str, file: str, n_bytes: int | None = None) -> str | None:
+    """Return the short name of a repository's file, or None.
 
     It is "family:size" for the default quantization, "family:size-quant" for the others.
+
+    Args:
+        repo: any case.
+        file: path in the repository; of a split model, of the first part.
+        n_bytes: its size, which must be that of a pinned file; None = not known.
     """
-    return next(
-        (e.name for e in CATALOG if e.file == file and e.repo.lower() == repo.lower()), None
-    )
+    entry = next((e for e in CATALOG if e.file == file and e.repo.lower() == repo.lower()), None)
+    if entry is None or (n_bytes is not None and entry.n_bytes not in (None, n_bytes)):
+        return None
+    return entry.name
 
 
 def nearest_names(name: str) -> list[str]:

@@ -1,24 +1,36 @@
 """Hub references, `[hf:]owner/repo[:QUANT|/path/file.gguf][@revision]`, and split models.
 
-Owns how such names are read; which file of a repository one means, `repository` says. Pure: touches
-neither disk nor network. May import `safety`.
+Owns how such names are read, and the Hub's own addresses of pages and files, which mean the same;
+which file of a repository one means, `repository` says. Pure: touches neither disk nor network. May
+import `safety`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from llamalite.models.names.safety import check_file_name, is_safe
 
 _REFERENCE = re.compile(
     r"(?P<hf>hf:(?://)?)?"
-    r"(?P<repo>[a-z0-9][\w.-]*/[a-z0-9][\w.-]*)"
-    r"(?::(?P<quant>[\w.-]+)|/(?P<file>.+?\.gguf))?"
-    r"(?:@(?P<revision>[\w./-]+))?",
+    r"(?P<repo>[a-z0-9][\w.-]{0,95}/[a-z0-9][\w.-]{0,95})"
+    r"(?::(?P<quant>[\w.-]{1,64})|/(?P<file>.+?\.gguf))?"
+    r"(?:@(?P<revision>[\w./-]{1,255}))?",
     re.I | re.A | re.S,
 )
+PUBLIC = "https://huggingface.co"
+_HUB = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.I)
+_PAGE = re.compile(
+    r"(?P<repo>[^/]+/[^/]+)/(?:tree/(?P<tree>[^/]+)|(?:resolve|blob)/(?P<revision>[^/]+)/(?P<file>.+))",
+    re.S,
+)
+_NO_MODEL = ("datasets/", "spaces/", "api/")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)$", re.I)
+
+_OPEN = "latest"
+"""What Ollama writes where no quantization is asked for."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,8 @@ class HubReference:
     Attributes:
         quant: as it was written; None = the default one.
         file: path in the repository, checked to be a plain one.
-        explicit: True if it was written with "hf:", so that it can't be meant as a path.
+        explicit: True if it was written with "hf:" or as an address, so that it can't be meant as a
+            path.
         revision: branch, tag or commit; None = the main branch.
     """
 
@@ -49,7 +62,7 @@ def parse_reference(name: str) -> HubReference | None:
     Raises:
         InvalidParameter: it is one, but its file or revision would lead out of a folder.
     """
-    match = _REFERENCE.fullmatch(name.strip())
+    match = _REFERENCE.fullmatch(_without_address(name.strip()))
     if match is None:
         return None
     explicit = match["hf"] is not None
@@ -59,7 +72,21 @@ def parse_reference(name: str) -> HubReference | None:
     for part in (match["file"], match["revision"]):
         if part is not None:
             check_file_name(part, match["repo"])
-    return HubReference(match["repo"], match["quant"], match["file"], explicit, match["revision"])
+    quant = None if (match["quant"] or "").lower() == _OPEN else match["quant"]
+    return HubReference(match["repo"], quant, match["file"], explicit, match["revision"])
+
+
+def _without_address(name: str) -> str:
+    """Return what an address of the Hub means as a reference; other names as they are."""
+    host = _HUB.match(name)
+    if host is None or name[host.end() :].lower().startswith(_NO_MODEL):
+        return name
+    path = re.split("[?#]", name[host.end() :])[0].rstrip("/")
+    page = _PAGE.fullmatch(path)
+    if page is None:
+        return f"hf:{path}"
+    tail = f"/{unquote(page['file'])}" if page["file"] else ""
+    return f"hf:{page['repo']}{tail}@{unquote(page['revision'] or page['tree'])}"
 
 
 def shard_names(file: str) -> list[str]:

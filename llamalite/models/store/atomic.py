@@ -7,8 +7,10 @@ the standard library, `llamalite.errors` and `llamalite.locks`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,8 @@ def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with open(unfinished, "w", encoding="utf-8") as stream:
+        unfinished.unlink(missing_ok=True)  # of a killed process; a link would be written through
+        with open(unfinished, "x", encoding="utf-8") as stream:
             json.dump(content, stream)  # ASCII: a path may hold bytes that are no UTF-8
             if durable:
                 stream.flush()
@@ -85,12 +88,21 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         ValueError: it holds something else, or can't be read.
     """
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=_open) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ValueError("no regular file")
             content = json.loads(stream.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, RecursionError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            return None
         raise ValueError(getattr(error, "strerror", None) or str(error)) from None
     if not isinstance(content, dict):
         raise ValueError("no JSON object")
     return content
+
+
+def _open(path: str, flags: int) -> int:
+    # A pipe of that name would wait for its other end.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import ModelError, ModelNotFound
-from llamalite.models.names.safety import check_file_name
+from llamalite.models.names.safety import check_file_name, shown
+from llamalite.models.store import bounds
 from llamalite.models.store.atomic import locked
 from llamalite.models.store.finding import find_at, find_model
 from llamalite.models.store.importing import projector_name
@@ -44,7 +45,7 @@ def copy_model(name: str, new: str) -> str:
         return f"{new} is a copy of {name}"
     model = find_model(name, models)
     if model is None:
-        raise ModelNotFound(f"no model here is called '{name}': see 'llamalite list'")
+        raise ModelNotFound(f"no model here is called {shown(name)}: see 'llamalite list'")
     targets = _targets(model, new)
     for target in targets.values():
         if os.path.lexists(target):
@@ -88,6 +89,6 @@ def _link(targets: dict[Path, Path]) -> OSError | None:
                 made.append(target)
         except OSError as error:
             for target in made:
-                target.unlink()
+                bounds.unlink(target)
             return error
     return None

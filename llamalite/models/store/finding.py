@@ -1,21 +1,21 @@
-"""Which of the installed models a name means.
+"""Which of the installed models a name means, aliases and presets followed.
 
-Owns exact and begun spellings, and following names to what they stand for. Doesn't look at the
-disk. May import `names` and `errors`.
+What a model itself is called, `spelled` says. Doesn't look at the disk. May import `names` and
+`errors`.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llamalite.errors import AmbiguousFile
-from llamalite.models.names.catalog import find_entry
+from llamalite.models.names.safety import shown
 from llamalite.models.store.model import InstalledModel
 from llamalite.models.store.named import folded
 from llamalite.models.store.records import record_key
+from llamalite.models.store.spelled import Spelled
 
 if TYPE_CHECKING:
     from llamalite.config import ModelConfig
@@ -23,22 +23,30 @@ if TYPE_CHECKING:
 _LISTED = 12
 
 
-def find_model(name: str, installed: Iterable[InstalledModel]) -> InstalledModel | None:
+def find_model(
+    name: str, installed: Iterable[InstalledModel], *, at_word: bool = False
+) -> InstalledModel | None:
     """Return the model that a name means: spelled in full, or begun so that only one fits; or None.
 
     Args:
-        name: case doesn't matter; aliases and presets are not looked up.
+        name: case matters only where models' names differ by nothing else; aliases and presets are
+            not looked up.
         installed: the models to choose from.
+        at_word: whether a beginning must be a whole word.
 
     Raises:
         AmbiguousFile: several models fit; the message lists them.
     """
-    models = list(installed)
-    if found := _only(name, models, str.__eq__):
-        return found
-    if entry := find_entry(name):  # smollm2 for smollm2:135m
-        found = _only(f"{entry.repo}/{entry.file}", models, str.__eq__)
-    return found or _only(name, models, str.startswith)
+    spelled = Spelled(installed)
+    return only_one(name, spelled.whole(name) or spelled.begun(name, at_word=at_word))
+
+
+def only_one(name: str, found: Sequence[InstalledModel]) -> InstalledModel | None:
+    """Return the only one of the models that a name fits, or None; errors as in `find_model`."""
+    if len(found) <= 1:
+        return next(iter(found), None)
+    names = ", ".join(m.name for m in found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
+    raise AmbiguousFile(f"{shown(name)} means any of {names}: write one of them in full")
 
 
 def find_at(
@@ -56,33 +64,37 @@ def stands_for(
 
     A name that leads nowhere, round in a circle or to several models leads to none.
     """
-    by_name = {folded(key): preset for key, preset in named.items()}
-    target: str | None = name
-    seen = set()
-    while target is not None and (key := folded(target)) in by_name:
-        if key in seen:
-            return None
-        seen.add(key)
-        target = by_name[key].model
-    if target is None:
-        return None
-    if os.path.isabs(target):
-        return find_at(target, installed)
-    try:
-        return find_model(target, installed)
-    except AmbiguousFile:
-        return None
+    found = Meanings(named, installed).of(name)
+    return found[0] if len(found) == 1 else None
 
 
-def _only(
-    name: str, installed: Iterable[InstalledModel], fits: Callable[[str, str], bool]
-) -> InstalledModel | None:
-    wanted = re.sub(r"^hf:(//)?", "", name.strip().casefold()).removesuffix("@main")
-    if not wanted:
-        return None
-    found = [m for m in installed if any(fits(s.casefold(), wanted) for s in m.spellings())]
-    named = [m for m in found if m.name.casefold() == wanted]
-    if len(named or found) <= 1:
-        return next(iter(named or found), None)
-    names = ", ".join(m.name for m in found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
-    raise AmbiguousFile(f"'{name}' means any of {names}: write one of them in full")
+class Meanings:
+    """What aliases and presets stand for among the installed models.
+
+    Args:
+        named: every alias and preset.
+        installed: the models to choose from.
+    """
+
+    def __init__(
+        self, named: Mapping[str, ModelConfig], installed: Sequence[InstalledModel]
+    ) -> None:
+        self._named = {folded(key): preset for key, preset in named.items()}
+        self._spelled = Spelled(installed)
+        self._by_path = {record_key(path): model for model in installed for path in model.paths}
+
+    def of(self, name: str) -> list[InstalledModel]:
+        """Return what `stands_for` does, and every model that fits where there are several."""
+        target: str | None = name
+        seen = set()
+        while target is not None and (key := folded(target)) in self._named:
+            if key in seen:
+                return []
+            seen.add(key)
+            target = self._named[key].model
+        if target is None:
+            return []
+        if os.path.isabs(target):
+            found = self._by_path.get(record_key(target))
+            return [found] if found else []
+        return self._spelled.whole(target) or self._spelled.begun(target)

@@ -16,6 +16,7 @@ from llamalite.errors import BadField, LlamaliteError
 from llamalite.models.store.records import Record, update_records
 
 _NO_MODELS = frozenset({"adapter", "mmproj", "imatrix", "vocab", "clip-vision"})
+_TOO_MANY = 1 << 63
 
 
 class HeaderFacts(NamedTuple):
@@ -74,8 +75,7 @@ class Headers:
         if known is None or (known.n_bytes, known.mtime_ns) != (n_bytes, mtime_ns):
             known = _read(path, n_bytes, mtime_ns)
             self._fresh[os.fspath(path)] = {"header": known._asdict()}
-        if known.type in _NO_MODELS or known.architecture == "clip":
-            raise BadField(f"holds no model but {known.type or 'a projector'}", path=path)
+        check_type(path, known.type, known.architecture)
         return known
 
     def remember(self) -> None:
@@ -83,6 +83,21 @@ class Headers:
         if self._fresh:
             with contextlib.suppress(LlamaliteError):
                 update_records(self._fresh, durable=False)
+
+
+def check_type(path: Path, kind: str | None, architecture: str | None) -> None:
+    """Refuse a GGUF file that is no model.
+
+    Args:
+        path: for the message.
+        kind: `general.type`.
+        architecture: `general.architecture`.
+
+    Raises:
+        BadField: it holds something else.
+    """
+    if kind in _NO_MODELS or architecture == "clip":
+        raise BadField(f"holds no model but {kind or 'a projector'}", path=path)
 
 
 def _read(path: Path, n_bytes: int, mtime_ns: int) -> HeaderFacts:
@@ -105,5 +120,7 @@ def _remembered(header: Mapping[str, object]) -> HeaderFacts | None:
     if header.keys() != _TYPES.keys():
         return None
     if not all(isinstance(value, _TYPES[name]) for name, value in header.items()):
+        return None
+    if any(isinstance(value, int) and not 0 <= value < _TOO_MANY for value in header.values()):
         return None
     return HeaderFacts(**header)  # type: ignore[arg-type]

@@ -11,31 +11,37 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from llamalite import config
-from llamalite.errors import BadField, InvalidParameter, ModelError, ModelNotFound
+from llamalite.errors import InvalidParameter, ModelError, ModelNotFound
 from llamalite.gguf import GGUFReader
-from llamalite.libs.transfer.wording import size_text
+from llamalite.libs.transfer.wording import one_line, size_text
 from llamalite.models.names.quantization import bare_name, is_projector
 from llamalite.models.names.reference import shard_names
 from llamalite.models.names.repository import RepoFile, group_models
 from llamalite.models.names.safety import check_file_name
+from llamalite.models.store import bounds
 from llamalite.models.store.atomic import locked
 from llamalite.models.store.digests import copy_file, file_digest
 from llamalite.models.store.finding import find_at
+from llamalite.models.store.headers import check_type
 from llamalite.models.store.in_use import hold
-from llamalite.models.store.installed import installed_models
+from llamalite.models.store.installed import installed_models, own_name
 from llamalite.models.store.model import InstalledModel, stem_of
-from llamalite.models.store.named import check_free, write_named
+from llamalite.models.store.named import check_free, same_name, write_named
 from llamalite.models.store.records import update_record
 
 Mode = Literal["copy", "link"]
 Say = Callable[[str], None]
 
 STAGING = ".import-"
+
+
+class _Occupied(ModelError):
+    """Something else has a model's place."""
 
 
 def import_model(
@@ -59,12 +65,14 @@ def import_model(
         ModelError: another model has its place, there is no room, or it can't be written.
     """
     say = say or _quiet
-    parts = _parts(Path(os.path.abspath(os.path.expanduser(path))))
+    parts = _parts(os.fspath(path))
     _check_model(parts[0])
     before = installed_models()
+    found = find_at(parts[0], before)
     if alias is not None:
         check_free(alias, (model.name for model in before))
-    found = find_at(parts[0], before) or find_at(_take_in(parts, mode, say), installed_models())
+        _check_other(alias, parts[0], found)
+    found = found or find_at(_take_in(parts, mode, say), installed_models())
     if found is None:
         raise ModelNotFound(f"{parts[0].name} was removed while it was imported: import it again")
     if alias is not None:
@@ -72,9 +80,13 @@ def import_model(
     return found
 
 
-def _parts(path: Path) -> list[Path]:
-    parts = [path.with_name(name) for name in shard_names(path.name)]
-    missing = [part for part in parts if not part.is_file()]
+def _parts(text: str) -> list[Path]:
+    try:
+        path = Path(os.path.abspath(os.path.expanduser(text)))
+    except ValueError:  # a NUL character after `~`
+        path = Path(text)
+    parts = [path.parent / name for name in shard_names(path.name)]
+    missing = [part for part in parts if not os.path.isfile(part)]
     if not missing:
         return parts
     if len(parts) > 1 and path not in missing:
@@ -82,8 +94,10 @@ def _parts(path: Path) -> list[Path]:
             f"{path} is one of the {len(parts)} files of a split model, and {missing[0].name} is "
             f"not beside it ({len(missing)} missing in all)"
         )
-    what = "a folder" if path.is_dir() else "no file there"
-    raise ModelNotFound(f"{path} can't be imported, it is {what}: give the path of a GGUF file")
+    what = "a folder" if os.path.isdir(path) else "no file there"
+    raise ModelNotFound(
+        f"{one_line(text)} can't be imported, it is {what}: give the path of a GGUF file"
+    )
 
 
 def _check_model(path: Path) -> None:
@@ -92,16 +106,35 @@ def _check_model(path: Path) -> None:
             f"{path} is a projector, no model: import the model beside it, and it comes along"
         )
     with GGUFReader(path) as reader:
-        kind = reader.summary.type
-    if kind in ("adapter", "mmproj", "imatrix"):
-        raise BadField(f"is no model but has the type '{kind}': give a model's file", path=path)
-    check_file_name(path.name, str(path.parent))
+        check_type(path, reader.summary.type, reader.summary.architecture)
+    check_file_name(_target_name(path), str(path.parent))
+    if path.name.startswith("."):
+        raise InvalidParameter(
+            f"{path} is hidden, and so it would be in the folder for models: give it another name"
+        )
+
+
+def _check_other(alias: str, path: Path, found: InstalledModel | None) -> None:
+    """Refuse an alias that the model answers to anyway: it would stand for itself."""
+    target = _target_name(path)
+    own = (target, stem_of(target), own_name(target, path.stat().st_size))
+    if any(same_name(alias, name) for name in (found.spellings() if found else own)):
+        raise InvalidParameter(
+            f"'{alias}' is what the model is called anyway: leave the alias away, or choose "
+            f"another",
+            param="alias",
+        )
+
+
+def _target_name(path: Path) -> str:
+    """Return what a model's file is called in `models_dir`, where only these count."""
+    return path.name if path.name.lower().endswith(".gguf") else f"{path.name}.gguf"
 
 
 def _targets(parts: list[Path], say: Say) -> dict[Path, Path]:
     """Return where each file goes, the projector's last."""
     folder = config.models_dir()
-    targets = {part: folder / part.name for part in parts}
+    targets = {part: folder / _target_name(part) for part in parts}
     if projector := _projector(parts[0]):
         say(f"{projector.name} comes along")
         targets[projector] = folder / projector_name(parts[0].name, projector.name)
@@ -131,22 +164,27 @@ def _take_in(parts: list[Path], mode: Mode, say: Say) -> Path:
     targets = _targets(parts, say)
     first = targets[parts[0]]
     try:
-        if all(_is_same(source, target) for source, target in targets.items()):
-            say(f"{first} is the same file: nothing was copied")
-            update_record(first, removed=False)
-            return first
-        digests = _place(targets, mode)
+        try:
+            digests = [] if _are_same(targets) else _place(targets, mode)
+        except _Occupied:
+            if not _are_same(targets):  # another process was quicker
+                raise
+            digests = []
     except OSError as error:
         raise ModelError(
             f"{error.filename or first.parent} can't be read or written "
             f"({error.strerror or error}): make room or give the right to do so, or set "
             f"LLAMALITE_MODELS_DIR to another folder"
         ) from None
+    if not digests:
+        say(f"{first} is the same file: nothing was copied")
+        update_record(first, removed=False)
+        return first
     update_record(
         first,
         source="import" if mode == "copy" else "link",
         origin=str(parts[0]),
-        sha256="+".join(digests[: len(parts)]) or None,
+        sha256="+".join(digests[: len(parts)]) if mode == "copy" else None,
         added_at=time.time(),
         removed=False,
     )
@@ -154,7 +192,7 @@ def _take_in(parts: list[Path], mode: Mode, say: Say) -> Path:
 
 
 def _place(targets: Mapping[Path, Path], mode: Mode) -> list[str]:
-    """Put files in their places, all at once, and return the digests of those that were copied."""
+    """Put files in their places, all at once, and return their digests, "" of those linked."""
     folder = config.models_dir()
     _check_vacant(targets.values())
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,11 +205,16 @@ def _place(targets: Mapping[Path, Path], mode: Mode) -> list[str]:
                 digests.append(copy_file(source, staging / target.name))
             else:
                 _link(source, staging / target.name)
+                digests.append("")
         with locked(folder):
             _check_vacant(targets.values())
             for target in targets.values():
                 os.rename(staging / target.name, target)
     return digests
+
+
+def _are_same(targets: Mapping[Path, Path]) -> bool:
+    return all(_is_same(source, target) for source, target in targets.items())
 
 
 def _is_same(source: Path, target: Path) -> bool:
@@ -188,7 +231,7 @@ def _is_same(source: Path, target: Path) -> bool:
 def _check_vacant(targets: Iterable[Path]) -> None:
     for target in targets:
         if os.path.lexists(target):
-            raise ModelError(
+            raise _Occupied(
                 f"{target} is another model's file: rename yours, or remove that one with "
                 f"'llamalite rm {stem_of(target.name)}'"
             )
@@ -211,7 +254,8 @@ def _staging(folder: Path) -> Iterator[Path]:
         with hold([staging]):
             yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):
+            bounds.rmtree(staging)
 
 
 def _link(source: Path, target: Path) -> None:

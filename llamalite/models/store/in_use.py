@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 
@@ -26,7 +26,7 @@ class Hold:
         self._handles: list[int] = []
         for path in paths:
             with contextlib.suppress(OSError):
-                self._handles.append(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+                self._handles.append(_open(path))
                 _share(self._handles[-1])
 
     def close(self) -> None:
@@ -56,14 +56,29 @@ def hold(paths: Iterable[str | os.PathLike[str]]) -> Hold:
 
 def is_held(path: str | os.PathLike[str]) -> bool:
     """Say whether a process, this one included, holds a file; False where that can't be found."""
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except OSError:
-        return False
-    try:
-        return _is_shared(handle)
-    finally:
-        os.close(handle)
+    with kept_free([path]) as is_free:
+        return not is_free
+
+
+@contextlib.contextmanager
+def kept_free(paths: Iterable[str | os.PathLike[str]]) -> Iterator[bool]:
+    """Let nobody hold these files while the block runs; False is lent if a process does already."""
+    with contextlib.ExitStack() as stack:
+        is_free = True
+        for path in paths:
+            with contextlib.suppress(OSError):
+                handle = _open(path)
+                stack.callback(os.close, handle)
+                is_free = is_free and _take(handle)
+        # NOTE: Windows removes no file that is open, not even one that is only kept free.
+        if sys.platform == "win32":
+            stack.close()
+        yield is_free
+
+
+def _open(path: str | os.PathLike[str]) -> int:
+    # A pipe of that name would wait for its other end.
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 if sys.platform == "win32":
@@ -71,23 +86,23 @@ if sys.platform == "win32":
     def _share(handle: int) -> None:
         """Do nothing: the open handle is what keeps the file."""
 
-    def _is_shared(handle: int) -> bool:
-        return False
+    def _take(handle: int) -> bool:
+        return True
 else:
     import fcntl
 
     def _share(handle: int) -> None:
-        for _ in range(10):  # `is_held` has the lock for a moment
+        for _ in range(10):  # `kept_free` has the lock for a moment
             with contextlib.suppress(BlockingIOError):
                 return fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             time.sleep(0.002)
         return None
 
-    def _is_shared(handle: int) -> bool:
+    def _take(handle: int) -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-        except OSError:  # NOTE: some network file systems lock only what is open for writing
             return False
-        return False
+        except OSError:  # NOTE: some network file systems lock only what is open for writing
+            return True
+        return True

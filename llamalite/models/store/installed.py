@@ -1,7 +1,7 @@
 """The models on this computer: what the disk holds, with the names they go by.
 
 Owns the list, which is made anew from the disk each time, and finding one model in it. May import
-`names`, `hub`, `gguf`, `config` and `errors`.
+`names`, `hub`, `libs`, `gguf`, `config` and `errors`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llamalite import config
 from llamalite.errors import GGUFError
+from llamalite.libs.transfer.wording import printable
 from llamalite.models.hub.cache import cache_folder
 from llamalite.models.names.catalog import CATALOG, short_name
 from llamalite.models.store.candidates import Candidate, in_cache, in_folder
-from llamalite.models.store.finding import find_model, stands_for
-from llamalite.models.store.headers import Headers
+from llamalite.models.store.finding import Meanings, find_model
+from llamalite.models.store.headers import HeaderFacts, Headers
 from llamalite.models.store.model import InstalledModel, stem_of
 from llamalite.models.store.named import all_named
 from llamalite.models.store.records import Record, all_records, record_key
@@ -40,11 +41,12 @@ class Survey(NamedTuple):
 
     Attributes:
         models: those that are whole.
-        damaged: files whose header can't be read, or says that they hold something else.
+        damaged: those of which parts are missing, or whose header can't be read or says that they
+            hold something else.
     """
 
     models: list[InstalledModel]
-    damaged: list[Candidate]
+    damaged: list[InstalledModel]
 
 
 def installed_models(
@@ -68,14 +70,18 @@ def survey(models_dir: Path | None = None, say: Say | None = None) -> Survey:
     records = all_records()
     headers = Headers()
     folder = config.models_dir() if models_dir is None else models_dir
-    candidates = [*in_cache(cache_folder(), say), *in_folder(folder, say)]
-    models, damaged = [], []
-    for candidate in candidates:
+    cache = cache_folder()
+    models: list[InstalledModel] = []
+    damaged: list[InstalledModel] = []
+    for candidate in [*in_cache(cache, say), *in_folder(folder, cache, say)]:
+        record = records.get(record_key(candidate.paths[0])) or Record("")
         try:
-            models.append(_installed(candidate, records, headers))
+            facts = None
+            if not candidate.n_missing:
+                facts = headers.facts(candidate.paths[0], candidate.statuses, record)
         except GGUFError as error:
-            damaged.append(candidate)
             say(f"left out: {error}")
+        (damaged if facts is None else models).append(_installed(candidate, record, facts))
     headers.remember()
     return Survey(_with_names(_distinct(models, folder), all_names(say)), damaged)
 
@@ -106,12 +112,11 @@ def find_installed(name: str) -> InstalledModel | None:
     return find_model(name, installed_models())
 
 
-def _installed(
-    candidate: Candidate, records: Mapping[str, Record], headers: Headers
-) -> InstalledModel:
-    path = candidate.paths[0]
-    record = records.get(record_key(path)) or Record("")
-    facts = headers.facts(path, candidate.statuses, record)
+def _installed(candidate: Candidate, record: Record, facts: HeaderFacts | None) -> InstalledModel:
+    facts = facts or HeaderFacts(
+        sum(status.st_size for status in candidate.statuses),
+        max(status.st_mtime_ns for status in candidate.statuses),
+    )
     name, reference, origin = _called(candidate, record)
     return InstalledModel(
         name=name,
@@ -136,22 +141,27 @@ def _installed(
 def _called(candidate: Candidate, record: Record) -> tuple[str, str | None, str]:
     """Return name, reference and origin."""
     snapshot = candidate.snapshot
+    n_bytes = candidate.statuses[0].st_size
     if snapshot is None:
         path = candidate.paths[0]
-        n_bytes = candidate.statuses[0].st_size
-        pinned = (e.name for e in CATALOG if e.n_bytes == n_bytes and _ends(e.file, path.name))
-        return next(pinned, stem_of(path.name)), None, record.origin
+        return own_name(path.name, n_bytes), None, record.origin
     at = "" if snapshot.revision == "main" else f"@{snapshot.revision}"
     full = f"{snapshot.repo}/{candidate.file}"
     quant = f"{snapshot.repo}:{candidate.quantization}" if candidate.quantization else full
-    name = (not at and short_name(snapshot.repo, candidate.file)) or (
+    name = (not at and short_name(snapshot.repo, candidate.file, n_bytes)) or (
         (quant if candidate.is_only else full) + at
     )
     return name, full + at, snapshot.repo + at
 
 
-def _ends(file: str, name: str) -> bool:
-    return PurePosixPath(file).name == name
+def own_name(file: str, n_bytes: int) -> str:
+    """Return what a file of `models_dir` is called: by the catalog if it pins it, else its stem.
+
+    What no terminal shows is escaped, as `list` prints it and others can type it.
+    """
+    pinned = (e for e in CATALOG if e.n_bytes == n_bytes and PurePosixPath(e.file).name == file)
+    entry = next(pinned, None)
+    return entry.name if entry else printable(stem_of(file))
 
 
 def _sha256(candidate: Candidate, record: Record) -> str | None:
@@ -176,8 +186,10 @@ def _distinct(models: Sequence[InstalledModel], folder: Path) -> list[InstalledM
             for model in models
         ]
 
-    models = renamed(lambda model: stem_of(model.path.name))
-    return renamed(lambda model: os.path.relpath(model.path, folder).replace(os.sep, "/"))
+    models = renamed(lambda model: printable(stem_of(model.path.name)))
+    return renamed(
+        lambda model: printable(os.path.relpath(model.path, folder).replace(os.sep, "/"))
+    )
 
 
 def _with_names(
@@ -185,14 +197,16 @@ def _with_names(
 ) -> list[InstalledModel]:
     """Add aliases and presets; a model whose own name was removed goes by the first of them."""
     names: dict[Path, list[str]] = {}
+    meanings = Meanings(named, models if named else ())
     for alias in named:
-        if target := stands_for(alias, named, models):
+        for target in meanings.of(alias):
             names.setdefault(target.path, []).append(alias)
     whole = []
     for model in models:
         if own := tuple(names.get(model.path, ())):
-            name = own[0] if model.is_unnamed else model.name
-            model = replace(model, name=name, names=own)
+            model = replace(model, names=own)
+            if model.is_unnamed:
+                model = replace(model, name=own[0], own_name=model.name)
         elif model.is_unnamed:
             model = replace(model, is_unnamed=False)
         whole.append(model)

@@ -32,6 +32,7 @@ class InstalledModel:
         last_used: when it was last loaded, in seconds since 1970; None = not known.
         sha256: digest its one file should have, in lower-case hexadecimal; None = not known.
         is_unnamed: its own name was removed, and `names` keep it.
+        own_name: that name, which `name` then isn't; else "".
     """
 
     name: str
@@ -51,6 +52,7 @@ class InstalledModel:
     last_used: float | None = None
     sha256: str | None = None
     is_unnamed: bool = False
+    own_name: str = ""
 
     @property
     def path(self) -> Path:
@@ -60,12 +62,13 @@ class InstalledModel:
     def spellings(self) -> tuple[str, ...]:
         """Return all that the model answers to, without aliases and presets."""
         stem = stem_of(self.path.name)
+        called = (self.name, self.own_name) if self.own_name else (self.name,)
         if self.reference is None:
-            return (self.name, stem, self.path.name)
-        full = [self.name, self.reference]
+            return (*called, stem, self.path.name)
+        repo = "/".join(self.reference.split("/")[:2])
+        at = "" if self.revision == "main" else f"@{self.revision}"
+        full = [*called, self.reference, repo + at]
         if self.quantization is not None:
-            repo = "/".join(self.reference.split("/")[:2])
-            at = "" if self.revision == "main" else f"@{self.revision}"
             full.append(f"{repo}:{self.quantization}{at}")
         without_owner = [spelled.partition("/")[2] for spelled in full if "/" in spelled]
         return (*full, *without_owner, stem)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from llamalite import config
 from llamalite.errors import InvalidParameter, ModelError
+from llamalite.libs.transfer.wording import one_line
 from llamalite.models.names.safety import check_name
 from llamalite.models.store.atomic import locked, read_object, write_json
 
@@ -76,10 +77,10 @@ def write_named(name: str, preset: ModelConfig, *, replace: bool) -> None:
         InvalidParameter: the name can't be one, or is in use and `replace` is false.
         ModelError: it can't be written.
     """
-    check_name(name, "the name")
+    name = _checked(name)
     file = _file_of(name)
     with locked(names_folder()):
-        if file.exists() and not replace:
+        if os.path.lexists(file) and not replace:
             raise _in_use(name)
         write_json(file, {"name": name, "preset": preset.to_dict()})
 
@@ -95,8 +96,8 @@ def check_free(name: str, taken: Iterable[str], *, replace: bool = False) -> Non
     Raises:
         InvalidParameter: it can't be a name, or is in use.
     """
-    check_name(name, "the name")
-    if not replace and _file_of(name).exists():
+    name = _checked(name)
+    if not replace and is_taken(name):
         raise _in_use(name)
     if any(same_name(name, other) for other in taken):
         raise InvalidParameter(
@@ -106,8 +107,7 @@ def check_free(name: str, taken: Iterable[str], *, replace: bool = False) -> Non
 
 def _in_use(name: str) -> InvalidParameter:
     return InvalidParameter(
-        f"the name '{name}' is in use: choose another, remove it with 'llamalite rm {name}', or "
-        f"replace it with --force",
+        f"the name '{name}' is in use: choose another, or remove it with 'llamalite rm {name}'",
         param="name",
     )
 
@@ -118,14 +118,19 @@ def remove_named(name: str) -> bool:
     Raises:
         ModelError: it can't be removed.
     """
-    if not _could_be_name(name) or not (file := _file_of(name)).exists():
+    if not is_taken(name):
         return False
     with locked(names_folder()):
         try:
-            file.unlink()
+            _file_of(name).unlink()
         except FileNotFoundError:
             return False
     return True
+
+
+def is_taken(name: str) -> bool:
+    """Say whether there is an alias or preset of this name, be it damaged."""
+    return _could_be_name(name) and os.path.lexists(_file_of(name))
 
 
 def same_name(one: str, other: str) -> bool:
@@ -139,9 +144,14 @@ def _files() -> list[Path]:
     return []
 
 
+def _checked(name: str) -> str:
+    # Some systems take letters and their accents apart.
+    return check_name(unicodedata.normalize("NFC", name), "the name")
+
+
 def _could_be_name(name: str) -> bool:
     try:
-        check_name(name, "the name")
+        _checked(name)
     except InvalidParameter:
         return False
     return True
@@ -175,5 +185,5 @@ def _read(file: Path) -> tuple[str, ModelConfig] | None:
         return name, ModelConfig.from_dict(preset, str(file))
     except (ValueError, InvalidParameter) as error:
         raise ModelError(
-            f"{file} is damaged ({error}): remove it, and give the name anew"
+            f"{file} is damaged ({one_line(error)}): remove it, and give the name anew"
         ) from None

@@ -1,14 +1,14 @@
 """What downloads, removals and killed programs left behind: finding it, and removing it.
 
 Owns what counts as left behind, in `models_dir`, in the Hub's cache and among the records. What a
-program is still working on is left alone. May import `hub`, `config` and `errors`.
+program is still working on is left alone, and so is what lies behind links that lead out. May
+import `bounds`, `hub`, `config` and `errors`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite import config
+from llamalite.errors import ModelError
 from llamalite.models.hub.cache import (
     PARTIAL_SUFFIX,
     blob_lock,
@@ -23,13 +24,20 @@ from llamalite.models.hub.cache import (
     file_lock,
     repo_folder,
 )
+from llamalite.models.store import bounds
 from llamalite.models.store.atomic import UNFINISHED, locked
 from llamalite.models.store.importing import STAGING
 from llamalite.models.store.in_use import is_held
 from llamalite.models.store.named import names_folder
-from llamalite.models.store.records import all_records, forget_record, records_folder
-from llamalite.models.store.snapshots import all_files, repo_folders, walk
-from llamalite.models.store.unlinking import drop_blob, remove_if_empty
+from llamalite.models.store.records import (
+    all_records,
+    forget_record,
+    is_damaged,
+    read_record,
+    records_folder,
+)
+from llamalite.models.store.snapshots import all_files, repo_folders, telling, walk
+from llamalite.models.store.unlinking import drop, remove_if_empty
 
 Say = Callable[[str], None]
 
@@ -39,6 +47,7 @@ RECORD = "record of a file that is gone"
 BLOB = "content that no revision refers to"
 UNDONE = "unfinished import"
 UNWRITTEN = "unfinished record"
+DAMAGED = "damaged record"
 
 _PARTIAL_SUFFIXES = (PARTIAL_SUFFIX, ".incomplete")
 _URL_PARTIAL = ".partial"  # the folder in models_dir where models from addresses grow
@@ -67,10 +76,18 @@ class _Busy(Exception):
     """Another program is working on it."""
 
 
-def find_leftovers() -> list[Leftover]:
-    """Return what can go, the largest first; what a program is working on is left out."""
-    found = [*_in_models_dir(config.models_dir()), *_in_cache(cache_folder()), *_in_home()]
-    return sorted(found, key=lambda left: -left.n_bytes)
+def find_leftovers(say: Say | None = None) -> list[Leftover]:
+    """Return what can go, the largest first; what a program is working on is left out.
+
+    Args:
+        say: takes a line about each folder that can't be read or leads out of where anything may be
+            removed, and in which nothing was looked for.
+    """
+    say = say or _quiet
+    folder, cache = config.models_dir(), cache_folder()
+    found = [*_in_cache(cache, say), *_in_models_dir(folder, say), *_in_home(say)]
+    once = {bounds.place_of(left.path): left for left in reversed(found)}  # one may hold the other
+    return sorted(once.values(), key=lambda left: (-left.n_bytes, left.path))
 
 
 def remove_leftovers(leftovers: Iterable[Leftover], say: Say) -> list[Leftover]:
@@ -87,6 +104,8 @@ def remove_leftovers(leftovers: Iterable[Leftover], say: Say) -> list[Leftover]:
                 _remove(left)
         except _Busy:
             say(f"{left.path} is in use by now, and stays")
+        except ModelError as error:
+            say(str(error))
         except OSError as error:
             say(f"{left.path} can't be removed ({error.strerror or error}), and stays")
         else:
@@ -97,48 +116,66 @@ def remove_leftovers(leftovers: Iterable[Leftover], say: Say) -> list[Leftover]:
     return gone
 
 
-def _in_models_dir(folder: Path) -> Iterator[Leftover]:
-    for path in _children(folder / _URL_PARTIAL):
+def _in_models_dir(folder: Path, say: Say) -> Iterator[Leftover]:
+    partial = folder / _URL_PARTIAL
+    for path in _children(partial) if bounds.is_own(partial, say) else []:
         left = Leftover(path, PARTIAL, _size(path))
         if path.suffix == ".part" and _is_free(left):
             yield left
     for path in _children(folder):
-        if (path.name.startswith(STAGING) and not is_held(path)) or _is_old_fetch(path):
+        if _is_abandoned(path):
             yield Leftover(path, UNDONE, sum(_size(child) for child in path.rglob("*")))
-    for found in walk(folder, ".gguf"):
+    for found in walk(folder, ".gguf", telling(say)):
         if found.status is None:
             yield Leftover(folder / found.path, DANGLING)
 
 
-def _in_cache(cache: Path) -> Iterator[Leftover]:
-    for repo, folder in repo_folders(cache):
+def _in_cache(cache: Path, say: Say) -> Iterator[Leftover]:
+    linked = _linked()
+    for repo, folder in repo_folders(cache, telling(say)):
         snapshots = folder / "snapshots"
-        files = all_files(snapshots)
+        parts = (folder, snapshots, folder / "blobs", cache / ".locks" / folder.name)
+        if not all(bounds.is_own(part, say) for part in parts):
+            continue
+        try:
+            files = all_files(snapshots)
+        except OSError as error:  # what is used there isn't known
+            telling(say)(error)
+            continue
         used = {_blob_name(snapshots / file.path) for file in files}
         has_models = any(file.path.lower().endswith(".gguf") for file in files)
         for path in _children(folder / "blobs"):
             is_partial = path.name.endswith(_PARTIAL_SUFFIXES)
             if (is_partial or path.name not in used) and (has_models or _is_gguf(path)):
                 left = Leftover(path, PARTIAL if is_partial else BLOB, _size(path), repo)
-                if _is_free(left):
+                if bounds.place_of(path) not in linked and _is_free(left):
                     yield left
         for file in files:
             if file.status is None and has_models:
                 yield Leftover(snapshots / file.path, DANGLING, 0, repo)
 
 
-def _in_home() -> Iterator[Leftover]:
+def _linked() -> set[Path]:
+    """Return all that links in `models_dir` lead by."""
+    folder = config.models_dir()
+    found = walk(folder, ".gguf", lambda error: None, through_links=True)
+    return {place for file in found for place in bounds.way_of(folder / file.path)}
+
+
+def _in_home(say: Say) -> Iterator[Leftover]:
     for record in all_records().values():
-        if not os.path.lexists(record.path):
+        if not os.path.lexists(record.path) and read_record(record.path):
             yield Leftover(Path(record.path), RECORD)
     for folder in (records_folder(), names_folder()):
-        for path in _children(folder):
+        for path in _children(folder) if bounds.is_own(folder, say, config.home()) else []:
             if path.name.endswith(UNFINISHED):
                 yield Leftover(path, UNWRITTEN, _size(path))
+            elif is_damaged(path):
+                yield Leftover(path, DAMAGED, _size(path))
 
 
 def _is_free(left: Leftover) -> bool:
-    with contextlib.suppress(_Busy, OSError), _alone(left):
+    with contextlib.suppress(_Busy, OSError, ModelError), _alone(left):
         return True
     return False
 
@@ -154,11 +191,13 @@ def _alone(left: Leftover) -> Iterator[None]:
     if left.repo is not None and left.what in (PARTIAL, BLOB):
         with blob_lock(left.repo, left.path.name.partition(".")[0], _be_busy):
             yield
-    elif left.what == UNWRITTEN:
+    elif left.what in (UNWRITTEN, DAMAGED):
         with locked(left.path.parent):
             yield
     elif left.what == PARTIAL:
-        with file_lock(left.path.with_suffix(".lock"), _be_busy):
+        lock = left.path.with_suffix(".lock")
+        bounds.check_inside(lock)
+        with file_lock(lock, _be_busy):
             yield
     else:
         yield
@@ -179,18 +218,22 @@ def _remove(left: Leftover) -> None:
     elif left.what == DANGLING:
         if path.exists() or not path.is_symlink():
             raise _Busy
-        path.unlink()
+        bounds.unlink(path)
     elif left.what == BLOB:
         snapshots = path.parent.parent / "snapshots"
         if any(_blob_name(snapshots / file.path) == path.name for file in all_files(snapshots)):
             raise _Busy
-        drop_blob(path)
-    elif path.is_dir():
-        shutil.rmtree(path)
+        drop(path)
+    elif left.what == UNDONE:
+        bounds.rmtree(path)
+    elif left.what in (UNWRITTEN, DAMAGED):
+        if left.what == DAMAGED and not is_damaged(path):
+            raise _Busy
+        bounds.unlink(path, config.home())
     else:
-        path.unlink(missing_ok=True)
-        if left.what == PARTIAL and left.repo is None:
-            path.with_suffix(".json").unlink(missing_ok=True)  # which version it is a part of
+        bounds.unlink(path)
+        if left.repo is None:
+            bounds.unlink(path.with_suffix(".json"))  # which version it is a part of
 
 
 def _be_busy() -> None:
@@ -212,12 +255,17 @@ def _size(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def _is_old_fetch(path: Path) -> bool:
-    """Say whether a folder that a fetch from a wheel worked in can't be in use any more."""
+def _is_abandoned(path: Path) -> bool:
+    """Say whether this is the folder of an import or a fetch that can't go on any more."""
     try:
-        age_s = time.time() - path.stat().st_mtime
+        status = path.lstat()
     except OSError:
         return False
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    if path.name.startswith(STAGING):
+        return not is_held(path)
+    age_s = time.time() - status.st_mtime
     return path.name.startswith(_FETCHING) and age_s > _ABANDONED_AFTER_S
 
 
@@ -227,7 +275,13 @@ def _blob_name(link: Path) -> str | None:
 
 def _is_gguf(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            return False
         with open(path, "rb") as stream:
             return stream.read(len(_MAGIC)) == _MAGIC
     except OSError:
         return False
+
+
+def _quiet(line: str) -> None:
+    """Say nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -46,13 +47,16 @@ class Record:
     removed: bool = False
 
 
+_FILE_NAME = re.compile(r"[0-9a-f]{32}\.json")
+_LATEST = 253_402_300_799.0  # 9999, after which there is no date
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "path": (str,),
     "source": (str,),
     "origin": (str,),
     "sha256": (str,),
-    "added_at": (float, int),
-    "last_used": (float, int),
+    "added_at": (),
+    "last_used": (),
     "header": (dict,),
     "removed": (bool,),
 }
@@ -81,6 +85,14 @@ def all_records() -> dict[str, Record]:
             if entry.name.endswith(".json") and (record := _read(entry.path)):
                 found[record.path] = record
     return found
+
+
+def is_damaged(file: Path) -> bool:
+    """Say whether a file has the place of a record, and is none or not of the model it names."""
+    if file.parent != records_folder() or not _FILE_NAME.fullmatch(file.name):
+        return False
+    record = _read(file)
+    return record is None or _file_of(record.path) != file
 
 
 def update_record(path: str | os.PathLike[str], **changes: Any) -> Record:
@@ -159,6 +171,12 @@ def _read(file: str | os.PathLike[str]) -> Record | None:
     sound = {
         spec.name: content[spec.name]
         for spec in fields(Record)
-        if isinstance(content.get(spec.name), _TYPES[spec.name])
+        if _is_sound(spec.name, content.get(spec.name))
     }
     return Record(**sound)
+
+
+def _is_sound(name: str, value: object) -> bool:
+    if isinstance(value, float | int) and name in ("added_at", "last_used"):
+        return 0 <= value <= _LATEST  # not for infinity, nor for what is no number
+    return isinstance(value, _TYPES[name])

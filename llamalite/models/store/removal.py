@@ -1,30 +1,33 @@
 """Names and files that go: what a removal would do, and doing it.
 
-Owns when a file goes with a name and when others keep it, and that nothing outside `models_dir` and
-the Hub's cache ever goes. May import `names`, `config` and `errors`.
+Owns when a file goes with a name and when others keep it. May import `names`, `hub`, `config` and
+`errors`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalite import config
 from llamalite.errors import InvalidParameter, ModelError, ModelNotFound
-from llamalite.models.hub.cache import cache_folder
-from llamalite.models.store.finding import find_model, stands_for
-from llamalite.models.store.in_use import is_held
-from llamalite.models.store.installed import all_names, installed_models
+from llamalite.models.names.safety import shown
+from llamalite.models.store.bounds import check_inside, place_of, way_of
+from llamalite.models.store.finding import find_at, find_model, stands_for
+from llamalite.models.store.in_use import is_held, kept_free
+from llamalite.models.store.installed import all_names, installed_models, survey
 from llamalite.models.store.model import InstalledModel
-from llamalite.models.store.named import all_named, remove_named, same_name
+from llamalite.models.store.named import all_named, is_taken, remove_named, same_name
 from llamalite.models.store.records import forget_record, update_record
-from llamalite.models.store.unlinking import freed_by, unlink_file
+from llamalite.models.store.unlinking import freed_by, goes_with, unlink_file
 
 if TYPE_CHECKING:
     from llamalite.config import ModelConfig
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,58 +51,83 @@ class Removal:
     note: str = ""
 
 
-def plan_removal(names: Sequence[str]) -> list[Removal]:
+def plan_removal(names: Sequence[str], say: Say | None = None) -> list[Removal]:
     """Return what removing these names together would do; nothing is touched.
 
     Args:
-        names: aliases, presets, and models' own names or a beginning that only one has; case
-            doesn't matter.
+        names: aliases, presets, and models' own names or whole words that only one begins with,
+            damaged ones included; whole paths of models, too.
+        say: takes a line about each damaged alias or preset, which then keeps nothing.
 
     Raises:
-        ModelNotFound: nothing here has one of the names.
-        InvalidParameter: another name stands for one of them, or it is the configuration's.
-        ModelError: a model that would go is loaded somewhere.
+        ModelNotFound: nothing here has one of the names, or not any more.
+        AmbiguousFile: several models begin with it.
+        InvalidParameter: another name or a link stands for one of them, or it is the
+            configuration's.
+        ModelError: a file that would go is loaded somewhere, or lies outside `models_dir` and the
+            Hub's cache.
     """
-    models, named = installed_models(), all_named()
+    models, damaged = survey()
+    there, named = [*models, *damaged], all_named(say or _quiet)
     aliases = [key for key in named if any(same_name(key, name) for name in names)]
     _check_unneeded(aliases, named)
     others = [name for name in names if not any(same_name(name, alias) for alias in aliases)]
-    going = list(dict.fromkeys(_own_name(name, models) for name in others))
-    plan = []
+    unread = [name for name in others if is_taken(name)]
+    own = dict.fromkeys(_own_name(name, there) for name in others if name not in unread)
+    plan = [Removal(name, name, None, note="what it stood for can't be read") for name in unread]
+    unnamed: dict[InstalledModel, str | None] = {}  # and the last of its names
+    whole = all_names(_quiet) if aliases else {}
     for alias in aliases:
-        model = stands_for(alias, all_names(), models)
-        # The last of the names that kept a file whose own name went before.
+        model = stands_for(alias, whole, models)
+        # Its own name went before, and others kept the file.
         is_last = model is not None and model.is_unnamed and set(model.names) <= set(aliases)
-        if model is not None and is_last and model not in going:
-            plan.append(_with_files(model, alias, models))
+        if model is not None and is_last and model not in own and model not in unnamed:
+            unnamed[model] = alias
         else:
             plan.append(Removal(alias, alias, None))
-    for model in going:
+    for model in own:
         kept_by = [name for name in model.names if name not in aliases]
+        if kept_by and model.is_unnamed:
+            raise ModelNotFound(
+                f"{shown(model.own_name)} was removed before, and only {', '.join(kept_by)} "
+                f"{_keep(kept_by)} its file: 'llamalite rm {' '.join(kept_by)}' removes it"
+            )
         if kept_by:
             verb = "stands" if len(kept_by) == 1 else "stand"
             note = f"its file stays, because {', '.join(kept_by)} {verb} for it"
             plan.append(Removal(model.name, None, model, note=note))
         else:
-            plan.append(_with_files(model, None, models))
+            unnamed[model] = None
+    staying = [model for model in there if model not in unnamed]
+    for model, last in unnamed.items():
+        planned = {path for removal in plan for path in removal.files}
+        plan.append(_with_files(model, last, staying, planned))
     return plan
 
 
-def carry_out(plan: Iterable[Removal]) -> None:
+def carry_out(plan: Iterable[Removal], done: Callable[[Removal], None] | None = None) -> None:
     """Do what was planned.
+
+    Args:
+        plan: by `plan_removal`.
+        done: told of each removal as soon as it is done.
 
     Raises:
         ModelError: a file can't be removed, or is loaded by now; what was done before stays done.
     """
-    roots = (config.models_dir(), cache_folder())
     for removal in plan:
-        for path in removal.files:
-            unlink_file(path, roots)
-            forget_record(path)
+        with kept_free(removal.files) as is_free:
+            if not is_free:
+                raise _loaded(removal.name)
+            for path in removal.files:
+                unlink_file(path)
+                forget_record(path)
         if removal.alias is not None:
             remove_named(removal.alias)
         elif removal.model is not None and not removal.files:
             update_record(removal.model.path, removed=True)
+        if done is not None:
+            done(removal)
 
 
 def remove_aliases(names: Sequence[str]) -> list[str]:
@@ -110,17 +138,22 @@ def remove_aliases(names: Sequence[str]) -> list[str]:
         InvalidParameter: another name stands for one of them; likewise.
         ModelError: one can't be removed.
     """
-    models, named = installed_models(), all_named()
+    models, named = installed_models(), all_named(_quiet)
     aliases = []
     for name in names:
         alias = next((key for key in named if same_name(key, name)), None)
+        if alias is None and is_taken(name):  # and can't be read
+            alias = name
         if alias is None:
             _refuse_configured(name)
-            raise ModelNotFound(f"no alias or preset is called '{name}': see 'llamalite alias'")
+            raise ModelNotFound(
+                f"no alias or preset is called {shown(name)}: see 'llamalite alias'"
+            )
         aliases.append(alias)
     _check_unneeded(aliases, named)
+    whole = all_names(_quiet) if aliases else {}
     for alias in aliases:
-        model = stands_for(alias, all_names(), models)
+        model = stands_for(alias, whole, models) if alias in named else None
         remove_named(alias)
         if model is not None and model.is_unnamed and set(model.names) <= set(aliases):
             update_record(model.path, removed=False)
@@ -140,9 +173,9 @@ def remove(names: Sequence[str]) -> list[Removal]:
 
 def _own_name(name: str, models: Sequence[InstalledModel]) -> InstalledModel:
     _refuse_configured(name)
-    found = find_model(name, models)
+    found = find_at(name, models) if os.path.isabs(name) else find_model(name, models, at_word=True)
     if found is None:
-        raise ModelNotFound(f"nothing here is called '{name}': see 'llamalite list'")
+        raise ModelNotFound(f"nothing here is called {shown(name)}: see 'llamalite list'")
     return found
 
 
@@ -166,18 +199,25 @@ def _check_unneeded(aliases: Sequence[str], named: Mapping[str, ModelConfig]) ->
 
 
 def _with_files(
-    model: InstalledModel, alias: str | None, models: Sequence[InstalledModel]
+    model: InstalledModel, alias: str | None, others: Sequence[InstalledModel], planned: set[Path]
 ) -> Removal:
-    others = [other for other in models if other is not model]
+    """Plan that a model's files go.
+
+    Args:
+        model: of which no name is left.
+        alias: the last of its names, if that was one.
+        others: the models that stay.
+        planned: files that go with other models.
+    """
     files = list(model.paths)
     if model.projector and all(other.projector != model.projector for other in others):
         files.append(model.projector)
+    files = [path for path in files if path not in planned]
     for path in files:
+        check_inside(path)
         if is_held(path):
-            raise ModelError(
-                f"{model.name} is loaded by a running program, so it can't be removed: end that "
-                f"first"
-            )
+            raise _loaded(model.name)
+    _check_unlinked(model, files, others)
     sharing = [other.name for other in others if _shares(model, other)]
     note = f"{', '.join(sharing)} still {_need(sharing)} the same file" if sharing else ""
     n_bytes = sum(freed_by(path) for path in files)
@@ -186,8 +226,38 @@ def _with_files(
     return Removal(alias or model.name, alias, model, tuple(files), n_bytes, note)
 
 
+def _check_unlinked(
+    model: InstalledModel, files: Sequence[Path], others: Sequence[InstalledModel]
+) -> None:
+    """Refuse to remove what a symbolic link that stays leads to."""
+    try:
+        going = {place_of(place) for path in files for place in goes_with(path)}
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename} can't be read ({error.strerror}), so nothing shows whether another "
+            f"model needs {model.name}: get the right to read there"
+        ) from None
+    for other in others:
+        for path in (*other.paths, *([other.projector] if other.projector else [])):
+            if not going.isdisjoint(way_of(path)):
+                raise InvalidParameter(
+                    f"'{other.name}' is a link to the file of '{model.name}': remove it first, or "
+                    f"with it"
+                )
+
+
+def _loaded(name: str) -> ModelError:
+    return ModelError(
+        f"{name} is loaded by a running program, so it can't be removed: end that first"
+    )
+
+
 def _need(names: Sequence[str]) -> str:
     return "needs" if len(names) == 1 else "need"
+
+
+def _keep(names: Sequence[str]) -> str:
+    return "keeps" if len(names) == 1 else "keep"
 
 
 def _shares(one: InstalledModel, other: InstalledModel) -> bool:
@@ -195,3 +265,7 @@ def _shares(one: InstalledModel, other: InstalledModel) -> bool:
         return os.path.samefile(one.path, other.path)
     except OSError:
         return False
+
+
+def _quiet(line: str) -> None:
+    """Say nothing."""

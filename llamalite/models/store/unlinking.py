@@ -1,47 +1,37 @@
 """One file off the disk: from `models_dir`, or from the Hub's cache with the blob behind it.
 
-Owns that nothing outside those two goes, and that the Hub's cache stays one that other programs can
-read. Doesn't know names. May import `hub` and `errors`.
+Owns what goes with a file, and that the Hub's cache stays one that other programs can read. Doesn't
+know names. May import `bounds`, `hub` and `errors`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from llamalite.errors import ModelError
 from llamalite.models.hub.cache import cache_folder
+from llamalite.models.store import bounds
 from llamalite.models.store.shared_blobs import freed_by_sweeping, shared_entry, sweep
 from llamalite.models.store.snapshots import all_files, read_refs, snapshots_of
 
 
-def unlink_file(path: Path, roots: Sequence[Path]) -> None:
+def unlink_file(path: Path) -> None:
     """Remove a model's file; of a link, the link alone, but for the cache's own blobs.
 
     A revision that nobody names any more and that has the same file goes along.
 
-    Args:
-        path: a file or a link to one.
-        roots: folders one of which it must lie in.
-
     Raises:
-        ModelError: it lies elsewhere, or can't be removed.
+        ModelError: it really lies outside `models_dir` and the Hub's cache, or can't be removed.
     """
-    parent = Path(os.path.realpath(path.parent))
-    if not any(parent.is_relative_to(os.path.realpath(root)) for root in roots):
-        raise ModelError(
-            f"{path} really lies in {parent}, outside {' and '.join(map(str, roots))}, and is left "
-            f"alone: remove it yourself"
-        )
     try:
-        repo = _repo_folder(path)
-        if repo is None:
-            path.unlink(missing_ok=True)
-        else:
-            _unlink_in_cache(path, repo)
+        for place in goes_with(path):
+            drop(place)
+        if repo := _repo_folder(path):
+            remove_if_empty(repo)
     except OSError as error:
         raise ModelError(
             f"{error.filename or path} can't be removed ({error.strerror or error}): end programs "
@@ -49,51 +39,64 @@ def unlink_file(path: Path, roots: Sequence[Path]) -> None:
         ) from None
 
 
+def goes_with(path: Path) -> list[Path]:
+    """Return what `unlink_file` removes: the file, and what in the cache is of no use without it.
+
+    Raises:
+        OSError: who else uses it can't be found.
+    """
+    repo = _repo_folder(path)
+    if repo is None:
+        return [path]
+    going = [path, *_twins(path, repo)]
+    blob = _blob(path, repo)
+    if blob is not None and bounds.is_inside(blob):
+        links = (repo / "snapshots" / found.path for found in all_files(repo / "snapshots"))
+        if all(link in going or _blob(link, repo) != blob for link in links):
+            going.append(blob)
+    return going
+
+
 def freed_by(path: Path) -> int:
     """Return how many bytes `unlink_file` frees."""
     try:
-        repo = _repo_folder(path)
-        if not path.is_symlink():
-            return _size_if_last(path)
-        blob = _blob(path, repo) if repo else None
-        if repo is None or blob is None:
-            return 0
-        going = {path, *_twins(path, repo)}
-        stays = any(link not in going and _blob(link, repo) == blob for link in _links(repo))
-        return 0 if stays else _size_of_blob(blob)
+        return sum(_freed_by_one(place) for place in goes_with(path))
     except OSError:
         return 0
 
 
-def drop_blob(blob: Path) -> None:
-    """Remove a blob that no revision refers to, and what it alone leads to.
+def drop(path: Path) -> None:
+    """Remove a file, and of a blob in the cache what it alone leads to.
 
     Raises:
+        ModelError: it lies outside.
         OSError: it can't be removed.
     """
-    entry = shared_entry(blob)
-    blob.unlink(missing_ok=True)
-    if entry is not None:
+    entry = shared_entry(path)
+    bounds.unlink(path)
+    if entry is not None and bounds.is_inside(entry):
         sweep(entry)
 
 
 def remove_if_empty(repo: Path) -> None:
     """Remove what a repository in the cache doesn't need: empty folders, refs to nothing, itself.
 
+    What leads out of the cache stays.
+
     Raises:
         OSError: something can't be removed.
     """
-    snapshots = repo / "snapshots"
-    for folder, _, _ in os.walk(snapshots, topdown=False):
-        with contextlib.suppress(OSError):  # not empty
-            os.rmdir(folder)
-    for commit, refs in read_refs(repo).items():
-        if not (snapshots / commit).exists():
-            for ref in refs:
-                (repo / "refs" / ref).unlink(missing_ok=True)
-    blobs = repo / "blobs"
-    if not snapshots.exists() and not (blobs.is_dir() and any(blobs.iterdir())):
-        shutil.rmtree(repo)
+    snapshots, blobs = repo / "snapshots", repo / "blobs"
+    with contextlib.suppress(ModelError):
+        for folder, _, _ in os.walk(snapshots, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                bounds.rmdir(Path(folder))
+        for commit, refs in read_refs(repo).items():
+            if not os.path.lexists(snapshots / commit):
+                for ref in refs:
+                    bounds.unlink(repo / "refs" / ref)
+        if not os.path.lexists(snapshots) and not (blobs.is_dir() and any(blobs.iterdir())):
+            bounds.rmtree(repo)
 
 
 def _repo_folder(path: Path) -> Path | None:
@@ -104,16 +107,6 @@ def _repo_folder(path: Path) -> Path | None:
     except ValueError:
         return None
     return cache / parts[0] if len(parts) > 3 and parts[1] == "snapshots" else None
-
-
-def _unlink_in_cache(path: Path, repo: Path) -> None:
-    blob = _blob(path, repo)
-    for twin in _twins(path, repo):
-        twin.unlink()
-    path.unlink(missing_ok=True)
-    if blob is not None and all(_blob(link, repo) != blob for link in _links(repo)):
-        drop_blob(blob)
-    remove_if_empty(repo)
 
 
 def _blob(link: Path, repo: Path) -> Path | None:
@@ -131,21 +124,20 @@ def _twins(path: Path, repo: Path) -> Iterator[Path]:
     file = Path(*within.parts[1:])
     for snapshot in snapshots_of("", repo):
         twin = snapshot.folder / file
-        if not snapshot.refs and twin != path and twin.is_file() and os.path.samefile(twin, path):
+        if not snapshot.refs and twin != path and bounds.is_inside(twin) and _is_same(twin, path):
             yield twin
 
 
-def _links(repo: Path) -> Iterator[Path]:
-    for found in all_files(repo / "snapshots"):
-        yield repo / "snapshots" / found.path
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
-def _size_of_blob(blob: Path) -> int:
-    entry = shared_entry(blob)
-    return _size_if_last(blob) if entry is None else freed_by_sweeping(entry, blob)
-
-
-def _size_if_last(path: Path) -> int:
-    """Return a file's size if it has no other hard link."""
-    status = path.stat()
-    return status.st_size if status.st_nlink == 1 else 0
+def _freed_by_one(path: Path) -> int:
+    status = path.lstat()
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size if status.st_nlink == 1 else 0
+    entry = shared_entry(path)
+    return freed_by_sweeping(entry, path) if entry is not None else 0

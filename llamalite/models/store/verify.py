@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from llamalite.errors import ModelError, ModelNotFound
+from llamalite.errors import LlamaliteError, ModelNotFound
 from llamalite.libs.transfer.expected import Expected
+from llamalite.models.names.safety import shown
 from llamalite.models.store.digests import file_digest
 from llamalite.models.store.finding import find_model, stands_for
 from llamalite.models.store.installed import all_names, survey
 from llamalite.models.store.model import InstalledModel
 from llamalite.models.store.records import read_record, update_record
 
-State = Literal["right", "wrong", "unknown"]
+State = Literal["right", "wrong", "unknown", "unreadable"]
+Say = Callable[[str], None]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_OID = re.compile(r"[0-9a-f]{40}")
@@ -32,67 +34,75 @@ class Verdict:
     """What the digest of one file says.
 
     Attributes:
-        name: of the model; of a damaged one, its file's.
+        model: whose file it is.
         state: "unknown" where no digest of it is known; `found` is then remembered as its digest.
         expected: the digest it should have, or None.
-        found: the digest it has.
+        found: the digest it has; None where it can't be read.
+        why: what hinders reading, or "".
     """
 
-    name: str
+    model: InstalledModel
     path: Path
     state: State
-    expected: str | None
-    found: str
+    expected: str | None = None
+    found: str | None = None
+    why: str = ""
 
 
-def verify_models(names: Sequence[str], say: Callable[[str], None]) -> Iterator[Verdict]:
+def verify_models(names: Sequence[str], say: Say) -> Iterator[Verdict]:
     """Yield a verdict for each file of these models, or of all there are, as it was computed.
 
     Of what is too damaged to be a model, only files whose digest is known to be wrong are told.
 
     Args:
         names: any names of models here; empty = all models.
-        say: takes a line about each file that is left out.
+        say: takes a line about each file that is left out, and each digest that can't be
+            remembered.
 
     Raises:
         ModelNotFound: nothing here has one of the names; no file was read then.
         AmbiguousFile: several models begin with it.
-        ModelError: a file can't be read, or no digest remembered.
     """
     models, damaged = survey(say=say)
     chosen = [_named(name, models) for name in names] or models
     for model in chosen:
-        yield from _verify(model.name, model.paths, model.projector)
-    for candidate in [] if names else damaged:
-        name = str(candidate.paths[0])
-        yield from (v for v in _verify(name, candidate.paths, None) if v.state == "wrong")
+        yield from _verify(model, say)
+    for model in [] if names else damaged:
+        yield from (v for v in _verify(replace(model, projector=None), None) if v.state == "wrong")
 
 
 def _named(name: str, models: Sequence[InstalledModel]) -> InstalledModel:
-    found = stands_for(name, all_names(), models) or find_model(name, models)
+    found = stands_for(name, all_names(_quiet), models) or find_model(name, models)
     if found is None:
-        raise ModelNotFound(f"no model here is called '{name}': see 'llamalite list'")
+        raise ModelNotFound(f"no model here is called {shown(name)}: see 'llamalite list'")
     return found
 
 
-def _verify(name: str, paths: tuple[Path, ...], projector: Path | None) -> Iterator[Verdict]:
-    record = read_record(paths[0])
-    recorded = record.sha256.split("+") if record and record.sha256 else []
-    if len(recorded) != len(paths):
-        recorded = []
-    found = []
-    for number, path in enumerate(paths):
-        verdict = _verdict(name, path, recorded[number] if recorded else None)
-        found.append(verdict)
-        yield verdict
-    if all(verdict.state == "unknown" for verdict in found):
-        update_record(paths[0], sha256="+".join(verdict.found for verdict in found))
-    if projector is not None:
-        record = read_record(projector)
-        verdict = _verdict(name, projector, record.sha256 if record else None)
-        if verdict.state == "unknown":
-            update_record(projector, sha256=verdict.found)
-        yield verdict
+def _verify(model: InstalledModel, say: Say | None) -> Iterator[Verdict]:
+    """Yield verdicts on a model's files, and remember the digests that were not known.
+
+    Args:
+        model: one of those here.
+        say: takes a line where they can't be remembered; None = they are not to be.
+    """
+    for paths in (model.paths, [model.projector] if model.projector else []):
+        found = []
+        for path, recorded in zip(paths, _recorded(paths), strict=True):
+            found.append(_verdict(model, path, recorded))
+            yield found[-1]
+        digests = [verdict.found for verdict in found if verdict.state == "unknown"]
+        if say is not None and paths and len(digests) == len(paths):
+            try:
+                update_record(paths[0], sha256="+".join(filter(None, digests)))
+            except LlamaliteError as error:
+                say(f"the digest of {paths[0]} is not remembered: {error}")
+
+
+def _recorded(paths: Sequence[Path]) -> list[str | None]:
+    """Return the digest that is remembered of each of a model's parts, or None for each."""
+    record = read_record(paths[0]) if paths else None
+    digests = record.sha256.split("+") if record and record.sha256 else []
+    return [*digests] if len(digests) == len(paths) else [None] * len(paths)
 
 
 def blob_digest(path: Path) -> Expected | None:
@@ -107,16 +117,19 @@ def blob_digest(path: Path) -> Expected | None:
     return None
 
 
-def _verdict(name: str, path: Path, recorded: str | None) -> Verdict:
+def _verdict(model: InstalledModel, path: Path, recorded: str | None) -> Verdict:
+    expected = Expected(sha256=recorded)
     try:
-        expected = blob_digest(path) or Expected(sha256=recorded)
+        expected = blob_digest(path) or expected
         found = file_digest(path, expected)
     except OSError as error:
-        raise ModelError(
-            f"{path} can't be read ({error.strerror or error}): check the disk and the file's "
-            f"permissions"
-        ) from None
+        why = error.strerror or str(error)
+        return Verdict(model, path, "unreadable", expected.digest or None, why=why)
     if not expected.digest:
-        return Verdict(name, path, "unknown", None, found)
+        return Verdict(model, path, "unknown", None, found)
     state: State = "right" if found == expected.digest else "wrong"
-    return Verdict(name, path, state, expected.digest, found)
+    return Verdict(model, path, state, expected.digest, found)
+
+
+def _quiet(line: str) -> None:
+    """Say nothing."""

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from llamalite.cli.argv import ALIASES, canonical, declared_options
 from llamalite.cli.main import COMMANDS, module_of
+from llamalite.cli.options import parse
+from llamalite.cli.rm import __doc__ as rm_usage
 from llamalite.cli.run import __doc__ as run_usage
 from llamalite.errors import InvalidParameter
 
@@ -47,7 +49,7 @@ OPTIONS = declared_options(run_usage or "")
     ],
 )
 def test_spellings(given_: list[str], expected: list[str]) -> None:
-    assert canonical(given_, OPTIONS) == expected
+    assert canonical(given_, OPTIONS, "run") == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_spellings(given_: list[str], expected: list[str]) -> None:
         (["-nv"], "unknown option -nv"),
         (["-fa"], "llama.cpp's -fa (--flash-attn) is no option"),
         (["-np", "4"], "llama.cpp's -np (--parallel) is no option"),
-        (["-ctk", "q8_0"], "llama.cpp's -ctk"),
+        (["-nkvo"], "llama.cpp's -nkvo"),
         (["-ngl"], "-ngl needs a value"),
         (["-n"], "-n needs a value"),
         (["--top-k"], "--top-k needs a value"),
@@ -72,8 +74,47 @@ def test_spellings(given_: list[str], expected: list[str]) -> None:
 )
 def test_what_is_not_understood_is_refused(given_: list[str], says: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        canonical(given_, OPTIONS)
+        canonical(given_, OPTIONS, "run")
     assert says in str(caught.value)
+
+
+def test_only_a_command_that_takes_a_prompt_speaks_of_one() -> None:
+    with pytest.raises(InvalidParameter, match=r"^unknown option -x: see 'llamalite rm "):
+        canonical(["-x"], declared_options(rm_usage or ""), "rm")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("alias one", "MODEL is missing; usage: llamalite alias [--force] [--json] [--quiet] [--] "
+                      "NAME MODEL"),
+        ("alias --remove", "NAME is missing; usage: llamalite alias --remove "),
+        ("alias a b c", "'c' is one too many; usage: llamalite alias [--force]"),
+        ("alias -f --remove a", "--force has no place there; usage: llamalite alias --remove"),
+        ("import f --copy --link", "--copy and --link exclude each other; usage: llamalite import"),
+        ("import --", "PATH is missing; usage: llamalite import"),
+        ("cp a", "NEW is missing; usage: llamalite cp [--quiet] [--] NAME NEW"),
+        ("cp", "NAME and NEW are missing; usage: llamalite cp"),
+        ("show", "MODEL is missing; usage: llamalite show [--json] [--quiet] [--] MODEL"),
+        ("show --tensors m --template", "--template has no place there; usage: llamalite show "),
+        ("list all", "'all' is one too many; usage: llamalite list [-v] [--json] [--quiet]"),
+        ("prune -n x", "'x' is one too many; usage: llamalite prune [-n]"),
+        ("config set", "KEY and VALUE are missing; usage: llamalite config [--] set KEY VALUE"),
+        ("config get --json k", "--json has no place there; usage: llamalite config get KEY"),
+        ("config", "give one of show, path, init, get, set, unset: see 'llamalite config --help'"),
+        ("config sett a 1", "'sett' is none of show, path, init, get, set, unset: see "),
+        ("lib use", "NAME is missing; usage: llamalite lib use [--no-test]"),
+        ("lib install --list x", "'x' is one too many; usage: llamalite lib install --list"),
+        ("run m a b", "'b' is one too many (text of several words goes in quotes); "
+                      "usage: llamalite run [options] [--] [MODEL] [PROMPT]"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_show_the_usage_that_comes_nearest(line: str, says: str) -> None:
+    command, *argv = line.split()
+    with pytest.raises(InvalidParameter) as caught:
+        parse(importlib.import_module(module_of(command)).__doc__, command, argv)
+    assert str(caught.value).startswith(f"wrong arguments: {says}")
+    assert ("quotes" in str(caught.value)) is (command == "run")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -97,7 +138,7 @@ def test_no_alias_hides_an_option() -> None:
 @given(st.lists(st.text(max_size=8) | st.sampled_from([*OPTIONS, *ALIASES, "--", "-", "=1", "-n"])))
 def test_any_arguments_are_read_or_refused(argv: list[str]) -> None:
     try:
-        result = canonical(argv, OPTIONS)
+        result = canonical(argv, OPTIONS, "run")
     except InvalidParameter:
         return
     words = result[result.index("--") + 1 :] if "--" in result else result

@@ -81,7 +81,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_sizes() -> None:
-    assert [size_text(n) for n in (7, 98_362_432, 5 * 10**9)] == ["7 bytes", "98.4 MB", "5.0 GB"]
+    sizes = (7, 98_362_432, 5 * 10**9, 21_657_700_000_000)
+    assert [size_text(n) for n in sizes] == ["7 bytes", "98.4 MB", "5.0 GB", "21.7 TB"]
 
 
 BARS = """

@@ -7,9 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_process import llamalite
+from cli_process import llamalite_here as llamalite
+from support.gguf_models import write_llama
 
+from llamalite.cli.config import main
 from llamalite.config import file
+from llamalite.errors import InvalidParameter
 
 
 @pytest.fixture
@@ -46,6 +49,31 @@ def test_a_value_goes_in_is_shown_with_its_origin_and_comes_out(home: Path) -> N
     assert answer("get", "n_gpu_layers") == "\n"
 
 
+def test_all_that_is_said_of_a_model_can_be_unset(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["set", "models.qwen3:8b.n_ctx", "5"])
+    for _ in range(2):
+        assert main(["unset", "models.qwen3:8b"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    path = home / "config.toml"
+    assert said[1:] == [
+        f"models.qwen3:8b is no longer set in {path}",
+        f"models.qwen3:8b isn't set in {path}",
+    ]
+    assert path.read_text().strip() == ""
+
+
+def test_the_folder_for_models_is_shown_as_it_is(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["get", "models_dir"])
+    main(["show", "--json"])
+    first, shown = capsys.readouterr().out.split("\n", 1)
+    assert first == str(home / "models")
+    assert json.loads(shown)["models_dir"] == {"value": first, "origin": "default"}
+
+
 def test_keys_of_clients_are_not_shown(home: Path) -> None:
     done = config("set", "server.api_keys", '["sk-1", "sk-2"]')
     assert "sk-" not in done.stderr
@@ -79,6 +107,23 @@ def test_what_is_wrong_is_one_line(home: Path) -> None:
         assert done.stderr.count("\n") == 1
         assert reason in done.stderr
     assert not list(home.iterdir())
+
+
+def test_a_key_may_be_quoted_as_in_the_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["set", 'models."a.b".n_ctx', "5"])
+    assert file.read_config() == {"models": {"a.b": {"n_ctx": 5}}}
+    main(["get", "models.'a.b'.n_ctx"])
+    assert capsys.readouterr().out == "5\n"
+    main(["unset", 'models."a.b".n_ctx'])
+    assert file.read_config() == {}
+
+
+def test_an_alias_takes_no_models_name(home: Path) -> None:
+    (home / "models").mkdir()
+    write_llama(home / "models" / "st.gguf")
+    with pytest.raises(InvalidParameter, match="'ST' is the name of a model here"):
+        main(["set", "aliases.ST", "smollm2"])
+    assert file.read_config() == {}
 
 
 def test_a_faulty_file_can_be_mended(home: Path) -> None:

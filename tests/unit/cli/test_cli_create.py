@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from cli_process import llamalite
+from cli_process import llamalite_here as llamalite
 from support.gguf_models import write_llama
 
+from llamalite.cli import create
 from llamalite.config import ModelConfig
+from llamalite.errors import InvalidParameter
 from llamalite.models.locate import locate
 from llamalite.models.modelfile import parse_modelfile
-from llamalite.models.store.named import read_named
+from llamalite.models.store.named import all_named, read_named
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +81,7 @@ def test_what_is_not_here_yet_is_said(folder: Path) -> None:
     [
         ("FROM tiny.gguf\nPARAMTER top_k 5\n", 2, "line 2: PARAMTER is no directive"),
         ("FROM gone.gguf\n", 5, "there is no file"),
-        ("FROM zzz\n", 5, "FROM zzz: no model is called 'zzz'"),
+        ("FROM zzz\n", 5, "FROM 'zzz': no model is called 'zzz'"),
         ("FROM tiny.gguf\nADAPTER gone.gguf\n", 5, "gone.gguf: can't be opened (No such file"),
         ("FROM tiny.gguf\nADAPTER tiny.gguf\n", 5, "tiny.gguf is no LoRA adapter: it is a model"),
         ("FROM tiny.gguf\nADAPTER Modelfile\n", 5, "Modelfile: is no GGUF file"),
@@ -94,12 +97,31 @@ def test_what_is_wrong_is_one_line_and_makes_nothing(
 
 def test_names_and_files_that_can_not_be_are_refused(folder: Path) -> None:
     file = write(folder, "FROM tiny.gguf\n")
-    before = sorted(folder.rglob("*"))
+    before = sorted(folder.iterdir())
     for name in ("../../mario", "a/b", "/mario", "mario.gguf", "nul"):
         assert "choose another" in refused(2, name, "-f", file)
     assert "can't read" in refused(2, "mario", "-f", str(folder / "gone"))
     assert "wrong arguments" in refused(2)
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(folder.iterdir()) == before
+    assert all_named() == {}
+
+
+def test_a_preset_takes_no_models_name(folder: Path) -> None:
+    (folder / "home" / "models").mkdir(parents=True)
+    write_llama(folder / "home" / "models" / "st.gguf")
+    file = write(folder, "FROM st\n")
+    for arguments in (["ST"], ["st", "--force"]):
+        with pytest.raises(InvalidParameter, match=r"'(ST|st)' is the name of a model here"):
+            create.main([*arguments, "-f", file])
+    assert create.main(["-q", "s", "-f", file]) == 0
+
+
+def test_a_modelfile_without_an_end_is_refused(folder: Path) -> None:
+    large = folder / "large"
+    large.write_bytes(b"\n" * 1_000_001)
+    for place in filter(os.path.exists, ("/dev/zero", str(large))):
+        with pytest.raises(InvalidParameter, match=f"{place} has more than 1.0 MB"):
+            create.main(["mario", "-f", place])
 
 
 def test_a_modelfile_that_is_shown_can_be_created_from(folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_process import llamalite
+from cli_process import llamalite_here as llamalite
 from support.loopback_hub import LoopbackHub
 from support.shaped_models import write_shaped
 
@@ -71,7 +71,7 @@ def test_settings_change_the_numbers(model: str) -> None:
 
 
 def test_what_does_not_fit_has_its_exit_code_and_line(model: str) -> None:
-    done = llamalite("fit", "--ctx-size=99999999999", model)
+    done = llamalite("fit", "--ctx-size=4000000000", model)
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1
     assert "needs " in done.stderr
@@ -80,10 +80,12 @@ def test_what_does_not_fit_has_its_exit_code_and_line(model: str) -> None:
 
 
 def test_a_model_elsewhere_is_not_fetched(hub: LoopbackHub, model: str, tmp_path: Path) -> None:
-    hub.repos[REPO] = {"tiny-Q8_0.gguf": Path(model).read_bytes() + bytes(10_000_000)}
-    found = numbers(f"{REPO}:Q8_0")
+    content = Path(model).read_bytes() + bytes(10_000_000)
+    hub.repos[REPO] = {"tiny-Q8_0.gguf": content, "mmproj-F16.gguf": bytes(1000)}
+    found = numbers(f"{REPO}/tiny-Q8_0.gguf")
     assert found["model"] == f"{REPO}/tiny-Q8_0.gguf"
-    assert found["total_bytes"] == numbers(model)["total_bytes"]
+    assert found["projector"] == {"path": f"{REPO}/mmproj-F16.gguf", "n_bytes": 1000}
+    assert found["total_bytes"] == numbers(model)["total_bytes"] + 1000
     assert hub.n_sent < 500_000
     assert not list((tmp_path / "hf").rglob("*.gguf"))
 
@@ -91,8 +93,8 @@ def test_a_model_elsewhere_is_not_fetched(hub: LoopbackHub, model: str, tmp_path
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["--cache-type=q9"], 2, "can have the types f32, f16, bf16"),
-        (["--cache-type-v=F33"], 2, "--cache-type-v is 'F33'"),
+        (["--cache-type=q9"], 2, "which is not one of f32, f16, bf16"),
+        (["--cache-type-v=F33"], 2, "--cache-type-v is 'f33'"),
         (["--ctx-size=-1"], 2, "--ctx-size must be at least 0"),
     ],
 )

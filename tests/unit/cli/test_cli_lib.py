@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_process import llamalite
+from cli_process import llamalite_here as llamalite
 from support.elf import write_elf
 from support.libllama_files import write_build
 from support.unreachable_hosts import closed_port
@@ -257,7 +257,7 @@ def test_what_is_on_offer_needs_no_network_for_the_pinned_release(env: dict[str,
     assert len({tuple(offer.items()) for offer in offers}) == len(offers)
     text = llamalite("lib", "install", "--list", "--platform=linux-arm64", env=env).stdout
     assert text.count("\n") == len([o for o in offers if o["platform"] == "linux-arm64"])
-    assert "13,598,346 bytes" in text
+    assert "13.6 MB" in text
 
     other = llamalite("lib", "install", "--list", "--release=b9000", env=env)
     assert (other.returncode, other.stdout) == (8, "")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -77,6 +78,7 @@ def test_no_command_prints_help_on_stderr_and_fails() -> None:
         (["xyzzy"], "commands are run, "),
         (["help", "rum"], "did you mean 'rm' or 'run'?"),
         (["--verbose"], "unknown option --verbose"),
+        (["serve"], "there is no command 'serve': it comes with a later version; 'llamalite run' "),
         (["a\x1b[31m\nb"], "unknown command"),
     ],
 )
@@ -87,6 +89,17 @@ def test_unknown_commands_exit_2_with_one_line(args: list[str], says: str) -> No
     assert done.stderr.startswith("llamalite: ")
     assert done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["chat", "ps", "stop", "push", "quantize", "download", "delete"])
+def test_commands_of_similar_programs_lead_to_what_there_is_here(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([name, "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"llamalite: there is no command '{name}': ")
+    for command in re.findall("llamalite ([a-z]+)", said):
+        assert command in cli.COMMANDS
 
 
 def raising(error: BaseException) -> types.ModuleType:

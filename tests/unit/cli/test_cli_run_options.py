@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cli_process import llamalite
 from llamalite.cli import flags, run
 from llamalite.cli.options import Options, parse
 from llamalite.config import SamplingConfig
-from llamalite.errors import LlamaliteError
+from llamalite.errors import InvalidParameter, LlamaliteError
 
 
 def options(*args: str) -> Options:
@@ -231,3 +232,10 @@ def test_a_terminal_without_prompt_is_told_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     with pytest.raises(LlamaliteError, match="'Why is it so\\?' was taken for the model"):
         run.read_model_and_prompt(options("Why is it so?"))
+
+
+def test_a_number_of_any_length_is_read_at_once() -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidParameter, match="--temperature must be a number, not '111"):
+        flags.read_sampling(options("m", "hi", "--temp", "1" * 100_000 + "x"))
+    assert time.process_time() - started < 2

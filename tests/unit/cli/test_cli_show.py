@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_process import llamalite
+from cli_process import llamalite as llamalite_process
+from cli_process import llamalite_here as llamalite
 from support.gguf_models import write_vocabulary
 from support.loopback_hub import LoopbackHub
 from support.shaped_models import write_shaped
@@ -159,6 +160,45 @@ def test_where_a_model_came_from(home: Path, installed: Path, tmp_path: Path) ->
     assert f"copied from {source}\n" in show("elsewhere")
 
 
+def test_a_preset_says_what_it_adds(home: Path, installed: Path, tmp_path: Path) -> None:
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(
+        'FROM own-q8_0\nSYSTEM """Be\nbrief."""\nPARAMETER temperature 0.2\n'
+        "PARAMETER num_ctx 512\nMESSAGE user Hi\nMESSAGE assistant Ho\n"
+    )
+    assert llamalite("create", "terse", "-f", str(modelfile)).returncode == 0
+    (home / "config.toml").write_text('n_batch = 64\n[models."terse".sampling]\ntop_k = 3\n')
+    lines = dict(line.split("  ", 1) for line in show("terse").splitlines())
+    assert lines["preset"].strip() == "FROM own-q8_0"
+    assert lines["system"].strip() == "Be brief."
+    for told in (
+        "n_ctx 512, sampling.temperature 0.2 (preset terse)",
+        f"n_batch 64 (file {home / 'config.toml'})",
+        "sampling.top_k 3 (model terse)",
+    ):
+        assert told in lines["settings"]
+    assert lines["messages"].strip() == "user: Hi; assistant: Ho"
+    assert lines["fits here"].strip().startswith("yes, with a context of 512 tokens")
+    found = json.loads(show("--json", "terse"))
+    assert (found["preset"], found["system_prompt"]) == ("own-q8_0", "Be\nbrief.")
+    assert found["settings"]["sampling.top_k"] == {"value": 3, "origin": "model terse"}
+    assert found["messages"] == [["user", "Hi"], ["assistant", "Ho"]]
+    plain = json.loads(show("--json", "own-q8_0"))
+    assert (plain["preset"], plain["system_prompt"]) == (None, None)
+    assert list(plain["settings"]) == ["n_batch"]
+
+
+def test_the_projector_is_named(installed: Path) -> None:
+    eyes = installed.with_name("Own-mmproj.gguf")
+    eyes.write_bytes(installed.read_bytes())
+    size = eyes.stat().st_size
+    lines = dict(line.split("  ", 1) for line in show("own-q8_0").splitlines())
+    assert lines["projector"].strip() == f"{eyes}, {size / 1e3:.1f} kB"
+    found = json.loads(show("--json", str(installed)))
+    assert found["projector"] == {"path": str(eyes), "n_bytes": size}
+    assert found["fit"]["places"][0]["projector_bytes"] == size
+
+
 def test_modelfile_prints_a_preset_back(installed: Path, tmp_path: Path) -> None:
     modelfile = tmp_path / "Modelfile"
     modelfile.write_text('from own-q8_0\nSYSTEM """Be\nbrief."""\nparameter temperature 0.2\n')
@@ -201,12 +241,12 @@ def test_what_is_chosen_on_the_hub_is_said(hub: LoopbackHub, tmp_path: Path) -> 
     done = llamalite("show", REPO)
     assert "taking Q4_K_M" in done.stderr
     assert f"{REPO}/m-Q4_K_M.gguf" in done.stdout
-    assert f"from            {REPO}, not on this computer\n" in done.stdout
+    assert "from            the Hub, not on this computer\n" in done.stdout
     assert "fits here       yes" in done.stdout
     by_address = show(f"{hub.storage_url}/{REPO}/m-Q8_0.gguf")
-    assert "m-Q8_0.gguf, not on this computer" in by_address
+    assert "the address, not on this computer" in by_address
     assert show("--metadata=general.architecture", f"{REPO}/m-Q8_0.gguf") == "llama\n"
-    for wanted, code in ((f"{REPO}:Q5_K_M", 5), (f"{REPO}/m-Q2_K.gguf", 8), ("owner/none:Q8_0", 8)):
+    for wanted, code in ((f"{REPO}:Q5_K_M", 5), (f"{REPO}/m-Q2_K.gguf", 5), ("owner/none:Q8_0", 8)):
         done = llamalite("show", wanted)
         assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.count("\n") == 1
@@ -217,10 +257,12 @@ def test_showing_is_quick(home: Path, tmp_path: Path) -> None:
     (home / "models").mkdir(parents=True)
     write_vocabulary(home / "models" / FILE, 49_152, merges=True)
     environment = {"PYTHONPYCACHEPREFIX": str(tmp_path / "pyc"), "PYTHONDONTWRITEBYTECODE": ""}
-    times = []
-    for _ in range(6):
+    best = 9.0
+    for _ in range(25):  # others may be busy on this machine
         started = time.perf_counter()
-        done = llamalite("show", "tiny-Q8_0", env=environment)
-        times.append(time.perf_counter() - started)
+        done = llamalite_process("show", "tiny-Q8_0", env=environment)
+        best = min(best, time.perf_counter() - started)
         assert done.returncode == 0, done.stderr
-    assert min(times) < 0.2
+        if best < 0.2:
+            return
+    pytest.fail(f"the best of 25 runs took {best:.3f} s")

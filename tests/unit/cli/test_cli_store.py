@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_process import llamalite
+from cli_process import llamalite as llamalite_process
+from cli_process import llamalite_here as llamalite
 from support.gguf_models import write_llama
 from support.hub_cache import add_snapshot
 
 from llamalite.cli.main import main
+from llamalite.cli.tables import iso_time, time_text
 from llamalite.config import ModelConfig
+from llamalite.errors import ModelError
 from llamalite.models.store.named import write_named
 
 NAME = "owner/Tiny-GGUF:Q4_0"
@@ -153,6 +156,21 @@ def test_aliases(source: Path, run: Run) -> None:
     assert source.exists()
 
 
+def test_the_configurations_aliases_are_among_the_names(home: Path, run: Run) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text('[aliases]\nfav = "qwen3:8b"\n')
+    assert run("alias")[1].splitlines()[1].split() == ["fav", "qwen3:8b"]
+
+
+def test_the_catalog_is_listed(run: Run) -> None:
+    code, out, said = run("list", "--catalog")
+    assert (code, said) == (0, "")
+    row = next(line for line in out.splitlines() if line.startswith("qwen3:8b "))
+    assert " ".join(row.split()) == "qwen3:8b qwen3 Q4_K_M* Q5_0 Q6_K Q8_0 32768 Apache-2.0"
+    (model,) = [m for m in json.loads(run("list", "--catalog", "--json")[1]) if m["also"] == "phi4"]
+    assert (model["name"], model["default"], model["n_ctx"]) == ("phi4:14b", "Q4_K_M", 16384)
+
+
 def test_verify(home: Path, source: Path, cached: Path, run: Run) -> None:
     run("import", str(source))
     lines = answer("verify").splitlines()
@@ -164,7 +182,49 @@ def test_verify(home: Path, source: Path, cached: Path, run: Run) -> None:
     (verdict,) = json.loads(out)
     assert (verdict["state"], verdict["path"]) == ("wrong", str(path))
     assert verdict["found"] != verdict["expected"]
-    assert "llamalite pull --force Tiny.Q4_K_M" in said
+    assert f"'llamalite rm Tiny.Q4_K_M' and import it again from {source}" in said
+    blob = (cached / "T-Q4_0.gguf").resolve()
+    blob.write_bytes(path.read_bytes())
+    assert "'llamalite pull --force owner/Tiny-GGUF:Q4_0'" in run("verify", NAME)[2]
+
+
+def test_verify_goes_on_past_what_can_not_be_read(
+    home: Path, source: Path, cached: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("import", str(source))
+    run("list")
+
+    def fail(path: Path, expected: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("llamalite.models.store.verify.file_digest", fail)
+    code, out, said = run("verify")
+    assert (code, out.count("CAN'T BE READ")) == (5, 2)
+    assert "2 of 2 files can't be read" in said
+    assert {verdict["state"] for verdict in json.loads(run("verify", "--json")[1])} == {
+        "unreadable"
+    }
+
+
+def test_each_removal_is_printed_as_it_is_done(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        if path.name == "b.gguf":
+            raise ModelError("b.gguf stays")
+
+    monkeypatch.setattr("llamalite.models.store.removal.unlink_file", fail)
+    (home / "models").mkdir(parents=True)
+    for name in "abc":
+        write_llama(home / "models" / f"{name}.gguf")
+    assert run("rm", "-f", "a", "b", "c")[:2] == (5, "a\n")
+    code, out, _ = run("rm", "-f", "--json", "a", "b", "c")
+    assert (code, [removal["name"] for removal in json.loads(out)]) == (5, ["a"])
+
+
+def test_times_that_are_no_dates_are_printed_as_none() -> None:
+    for seconds in (1e300, float("inf"), float("nan")):
+        assert (time_text(seconds), iso_time(seconds)) == ("", None)
 
 
 def test_prune(cached: Path, run: Run) -> None:
@@ -288,7 +348,7 @@ def test_a_list_of_200_models_is_quick(tmp_path: Path, home: Path, source: Path)
     best = 9.0
     for _ in range(25):  # others may be busy on this machine
         started = time.perf_counter()
-        done = llamalite("list")
+        done = llamalite_process("list")
         best = min(best, time.perf_counter() - started)
         assert done.stdout.count("\n") == 201
         if best < LIMIT_S:

@@ -211,7 +211,7 @@ def test_the_pinned_release_asks_nobody(github: LoopbackGitHub, said: list[str])
             f"{github.url}/ggml-org/llama.cpp/releases/download/b11146/"
             f"llama-b11146-bin-ubuntu-cuda-12.8-x64.tar.gz"
         )
-        assert "168,920,581 bytes) and cudart-llama-b11146" in way.describe()
+        assert "168.9 MB) and cudart-llama-b11146" in way.describe()
     assert github.requests == []
 
 

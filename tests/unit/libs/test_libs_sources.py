@@ -103,7 +103,7 @@ def test_offline_names_every_source_and_a_way_that_fits_everyone(
     for part in (
         "from GitHub: ",
         "from npm: @node-llama-cpp/linux-x64@3.22.1 (llama.cpp b11146)",
-        "from PyPI: llama-cpp-py-sync==0.11739 (llama.cpp b11739, 5,486,572 bytes, needs glibc ",
+        "from PyPI: llama-cpp-py-sync==0.11739 (llama.cpp b11739, 5.5 MB, needs glibc ",
         "`llamalite lib install --platform linux-x64 --dest FOLDER`",
     ):
         assert part in message

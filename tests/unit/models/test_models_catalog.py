@@ -6,6 +6,7 @@ from llamalite.models.names.catalog import (
     ALIASES,
     CATALOG,
     DEFAULT_MODEL,
+    catalog_models,
     find_entry,
     find_unlisted,
     nearest_names,
@@ -13,7 +14,7 @@ from llamalite.models.names.catalog import (
 )
 
 
-@pytest.mark.parametrize("name", ["smollm2:135m", "SmolLM2:135M", " smollm2 "])
+@pytest.mark.parametrize("name", ["smollm2:135m", "SmolLM2:135M", " smollm2 ", "smollm2:latest"])
 def test_short_names_and_aliases_are_found_whatever_their_case(name: str) -> None:
     entry = find_entry(name)
     assert entry is not None
@@ -52,7 +53,24 @@ def test_quantizations_the_catalog_does_not_list_are_read_too() -> None:
 
 def test_only_what_the_catalog_lists_has_a_short_name() -> None:
     assert short_name("Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q2_K.gguf") is None
+    assert short_name("Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf", 5) == "qwen3:8b"
+    pinned = find_entry(DEFAULT_MODEL)
+    assert pinned is not None
+    assert short_name(pinned.repo, pinned.file, pinned.n_bytes) == DEFAULT_MODEL
+    assert short_name(pinned.repo, pinned.file, 5) is None
     assert short_name("other/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf") is None
+
+
+def test_the_catalog_by_model_says_which_quantization_a_name_means() -> None:
+    models = {model.name: model for model in catalog_models()}
+    assert len(models) == sum(entry.is_default for entry in CATALOG)
+    for model in models.values():
+        assert model.default in model.quantizations
+        entry = find_entry(model.also or model.name)
+        assert entry is not None
+        assert (entry.name, entry.quant, entry.repo) == (model.name, model.default, model.repo)
+    assert sorted(m.also for m in models.values() if m.also) == sorted(ALIASES)
+    assert models["smollm2:135m"].default == "Q4_1"
 
 
 def test_the_default_model_stays_what_it_was() -> None:

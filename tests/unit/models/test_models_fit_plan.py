@@ -13,7 +13,7 @@ from llamalite.errors import DoesNotFit, InvalidParameter
 from llamalite.gguf import GGMLType, GGUFReader
 from llamalite.models.fit.estimate import estimate
 from llamalite.models.fit.machine import DeviceMemory, Machine, Ram
-from llamalite.models.fit.plan import Plan, check_fits, context_length, plan
+from llamalite.models.fit.plan import Plan, Projector, check_fits, context_length, plan
 from llamalite.models.fit.report import lines, to_dict, verdict
 
 MIB = 1 << 20
@@ -114,6 +114,7 @@ def test_loading_is_refused_with_both_numbers(model: GGUFReader) -> None:
     assert f"a context of 8192 tokens it needs {need / 1e6:.1f} MB of RAM (21.0 MB free)" in said
     n_ctx = int(said.partition("--ctx-size ")[2].split()[0])
     assert check_fits(model, machine=ram(20 * MIB), n_ctx=n_ctx) == 0
+    assert said.endswith(" fits, and 'llamalite run --force' loads it all the same")
     assert "a smaller model or quantization may fit" in refused(model, ram(MIB))
     limited = ram(MIB)._replace(ram=Ram(MIB, MIB, "the memory limit of /jail"))
     assert "(1.0 MB free), by the memory limit of /jail: " in refused(model, limited)
@@ -190,6 +191,23 @@ def test_the_table_names_places_and_what_fits(model: GGUFReader) -> None:
     refused = "\n".join(lines(plan(model, ram(PLENTY, free), n_ctx=8192, n_gpu_layers=-1)))
     assert "4 of 9 fit; 9 of 9 are shown" in refused
     assert "none: not even the smallest fits" in "\n".join(lines(plan(model, ram(0))))
+
+
+def test_a_projector_counts_beside_the_first_layers(model: GGUFReader) -> None:
+    eyes = Projector("m-mmproj.gguf", 5 * MIB)
+    need = estimate(model, 8192).total.total_bytes
+    assert plan(model, ram(need + 5 * MIB), n_ctx=8192, projector=eyes).fits
+    assert not plan(model, ram(need + 5 * MIB - 1), n_ctx=8192, projector=eyes).fits
+    alone = plan(model, ram(PLENTY), projector=eyes)
+    assert numbers(alone)["places"][0]["projector_bytes"] == 5 * MIB
+    assert numbers(alone)["projector"] == {"path": "m-mmproj.gguf", "n_bytes": 5 * MIB}
+    rows = list(lines(alone))
+    assert rows[8].split() == ["projector", "5.2", "MB"]
+    assert rows[-1].endswith("the projector, for images, counts with its file's 5.2 MB in RAM")
+    offloaded = plan(model, ram(PLENTY, 0, PLENTY), projector=eyes, n_gpu_layers=3)
+    assert [share.projector_bytes for share in offloaded.shares] == [0, 0, 5 * MIB]
+    assert offloaded.estimate.total.projector_bytes == 5 * MIB
+    assert not any(row.startswith("projector") for row in lines(plan(model, ram(PLENTY))))
 
 
 def test_notes_say_what_is_not_known(model: GGUFReader, tmp_path: Path) -> None:

@@ -33,13 +33,8 @@ def hub(hub: LoopbackHub) -> LoopbackHub:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between tries, noted and not made."""
     noted: list[float] = []
-    monkeypatch.setattr(transfer, "time", _Time(noted))
+    monkeypatch.setattr(transfer, "rest", lambda seconds, _: noted.append(seconds))
     return noted
-
-
-class _Time:
-    def __init__(self, noted: list[float]) -> None:
-        self.sleep, self.monotonic = noted.append, time.monotonic
 
 
 def failure(kind: type[DownloadError] = DownloadError, file: str = FILE) -> str:
@@ -149,7 +144,7 @@ def test_what_passes_is_tried_again(hub: LoopbackHub, hasty: list[float]) -> Non
         (403, "GatedRepo", "accept its terms at {url}/owner/Tiny-GGUF first, then set HF_TOKEN"),
         (401, "GatedRepo", "accept its terms at {url}/owner/Tiny-GGUF first, then set HF_TOKEN"),
         (404, "EntryNotFound", "the repository has no such file"),
-        (403, "", "the server answered 403 Forbidden: check HF_TOKEN"),
+        (403, "", "the server answered 403 Forbidden: set HF_TOKEN"),
         (503, "", "the server answered 503 Service Unavailable"),
         (429, "", "the server answered 429 Too Many Requests: try again in 3600 s"),
     ],
@@ -166,6 +161,7 @@ def test_each_refusal_has_its_own_line(
 def test_gated_files_open_with_the_token(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.gated, hub.token = {REPO}, "hf_secret"
     assert f"accept its terms at {hub.url}/{REPO} first" in failure()
+    assert files_in_cache() == []
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert fetch().read_bytes() == CONTENT
 
@@ -189,7 +185,7 @@ def test_offline_is_said_but_what_is_here_is_given(
     assert model is not None
     assert readme is not None
     assert download_file(listing, readme, Noted()) == path
-    with pytest.raises(Offline, match=r"forbids fetching .*Q4_1.gguf \(2,097,152 bytes\) from"):
+    with pytest.raises(Offline, match=r"forbids fetching .*Q4_1.gguf \(2.1 MB\) from"):
         download_file(listing, model, Noted())
 
 
@@ -217,8 +213,8 @@ def test_there_must_be_room(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
     message = failure()
-    assert message.startswith(f"{NAME} needs 2,097,152 more bytes in ")
-    assert "where 1,000,000 are free: free some, or set HF_HOME" in message
+    assert message.startswith(f"{NAME} needs 2.1 MB more in ")
+    assert "where 1.0 MB are free: free some, or set HF_HUB_CACHE" in message
     assert hub.requests("storage", "GET") == []
     blob = repo_folder(REPO) / "blobs" / f"{list_repo(REPO).files[0].blob}.llamalite.incomplete"
     blob.write_bytes(CONTENT[:1_500_000])
@@ -241,7 +237,7 @@ def test_a_disk_that_fills_up_is_one_line_and_what_arrived_stays(hub: LoopbackHu
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
     env = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
-    assert "can't be written (File too large): free some, or set HF_HOME" in done.stdout
+    assert "can't be written (File too large): free some, or set HF_HUB_CACHE" in done.stdout
     assert done.stdout.count("\n") == 1
     assert 0 < n_here() <= 1 << 20
     assert cached_files(REPO) == {}
@@ -250,8 +246,8 @@ def test_a_disk_that_fills_up_is_one_line_and_what_arrived_stays(hub: LoopbackHu
 
 def test_a_cache_that_cannot_be_made_is_one_line(hub: LoopbackHub, empty_computer: Path) -> None:
     (empty_computer / "hub").write_text("a file")
-    assert "can't be written" in failure()
-    assert "set HF_HOME to a folder" in failure()
+    expected = "can't be written (Not a directory): see to that, or set HF_HUB_CACHE to another"
+    assert expected in failure()
 
 
 @contextlib.contextmanager
@@ -288,6 +284,12 @@ def test_a_cache_that_may_only_be_read_gives_what_it_has(hub: LoopbackHub) -> No
         assert download_file(renamed, listing.files[0], Noted()) == path
         with pytest.raises(DownloadError, match=r"can't be written \(Permission denied\)"):
             download_file(listing, listing.files[1], Noted())
+
+
+def test_a_long_name_in_another_script_is_no_obstacle(hub: LoopbackHub) -> None:
+    name = "模" * 80 + ".gguf"
+    hub.repos[REPO][name] = CONTENT
+    assert fetch(name).read_bytes() == CONTENT
 
 
 def test_force_fetches_anew_and_a_file_cut_short_is_no_file(hub: LoopbackHub) -> None:

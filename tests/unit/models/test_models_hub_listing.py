@@ -6,7 +6,7 @@ import pytest
 from support.loopback_hub import LoopbackHub
 
 from llamalite.errors import DownloadError, Offline
-from llamalite.models.hub import listing as module
+from llamalite.models.hub import asking
 from llamalite.models.hub.listing import list_repo
 
 REPO = "o/r"
@@ -15,7 +15,7 @@ REPO = "o/r"
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     noted: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", noted.append)
+    monkeypatch.setattr(asking.time, "sleep", noted.append)
     return noted
 
 
@@ -62,7 +62,7 @@ def test_each_refusal_has_its_own_line(hub: LoopbackHub) -> None:
     )
     assert failure("o/a b").endswith("that is no repository name")
     hub.api_answers = [403]
-    assert failure().endswith("the server answered 403 Forbidden: check HF_TOKEN")
+    assert failure().endswith("the server answered 403 Forbidden: set HF_TOKEN")
 
 
 def test_a_private_repository_opens_with_the_token(
@@ -71,6 +71,8 @@ def test_a_private_repository_opens_with_the_token(
     hub.repos[REPO] = {"m.gguf": b"x"}
     hub.private, hub.token = {REPO}, "hf_secret"
     assert "or a private one: set HF_TOKEN" in failure()
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    assert failure().endswith("where the HF_TOKEN that is set isn't let in")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert len(list_repo(REPO).files) == 1
 
@@ -79,7 +81,7 @@ def test_what_passes_is_tried_again(hub: LoopbackHub, waits: list[float]) -> Non
     hub.repos[REPO] = {"m.gguf": b"x"}
     hub.api_answers = [500, 503]
     assert len(list_repo(REPO).files) == 1
-    assert waits == [0.5, 1.0]
+    assert waits == [0.5, 1.5]
     hub.api_answers, hub.retry_after = [429], "7"
     assert len(list_repo(REPO).files) == 1
     assert waits[2:] == [7.0]

@@ -66,6 +66,18 @@ def test_a_model_comes_is_found_used_and_goes(manager: ModelManager, hub: Loopba
     assert manager.remove_model("small") is False
 
 
+def test_what_is_no_model_of_the_store_is_told_from_what_is_none(
+    manager: ModelManager, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    path = write_llama(tmp_path / "own.gguf")
+    with pytest.raises(ModelNotFound, match=r"own\.gguf is a file of your own: import it"):
+        manager.pull_model_sync(str(path))
+    hub.repos[REPO] = dict.fromkeys(FILES, b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DownloadError, match=r"is no GGUF file .*; nothing was kept, choose"):
+        manager.pull_model_sync(REPO)
+    assert manager.list_models() == []
+
+
 def test_what_is_not_here_is_none_and_nothing_is_fetched(
     manager: ModelManager, hub: LoopbackHub
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,43 @@ def test_a_file_from_windows_reads_the_same(tmp_path: Path) -> None:
     where = tmp_path / "Modelfile"
     there = parse_modelfile("\ufeff" + WHOLE.replace("\n", "\r\n"), where)
     assert there == parse_modelfile(WHOLE, where)
+
+
+def test_a_file_from_an_old_mac_reads_the_same(tmp_path: Path) -> None:
+    there = parse_modelfile('FROM m\rSYSTEM "a\rb"\r', tmp_path / "Modelfile")
+    assert there == ModelConfig(model="m", system_prompt="a\nb")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PARAMETER stop x\n" * 60_000,
+        "MESSAGE user x\n" * 60_000,
+        "ADAPTER a" + " " * 500_000 + "b\n",
+        "ADAPTER a " + "1" * 500_000 + "x\n",
+        "TEMPLATE " + "{{ if x " * 100_000 + "\n",
+        "TEMPLATE " + "{{" + " " * 500_000 + "\n",
+    ],
+    ids=["stops", "messages", "spaces", "digits", "expressions", "blanks"],
+)
+def test_reading_takes_time_in_proportion_to_the_file(text: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(InvalidParameter):
+        parse_modelfile("FROM m\n" + text, "Modelfile")
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}", "{} x", "PARAMETER {}", "PARAMETER {} 1", "PARAMETER num_ctx {}",
+        "PARAMETER stop {}\nPARAMETER temperature {}", "MESSAGE {}", "MESSAGE {} x", "FROM {}/../x",
+        "FROM hf:o/r/{}.gguf", "ADAPTER {}/../x", 'ADAPTER "{}', "TEMPLATE {}",
+        "TEMPLATE {{ .{} }}",
+    ],
+)  # fmt: skip
+def test_a_long_line_has_a_short_error(line: str) -> None:
+    refusal(line.replace("{}", "x" * 100_000) + "\nFROM m")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from models_tiny_wheel import CONTENT
@@ -15,6 +17,7 @@ from llamalite.errors import (
     AmbiguousFile,
     ChecksumMismatch,
     DownloadError,
+    GGUFError,
     InvalidParameter,
     ModelNotFound,
     Offline,
@@ -69,7 +72,7 @@ def test_a_quantization_comes_into_the_cache_and_is_remembered(
     assert (done.name, done.source, done.was_here) == ("o/r:Q8_0", "hub", False)
     assert done.path.read_bytes() == model("8")
     assert done.n_bytes == len(model("8"))
-    assert heard.said == [f"Fetching o/r/m-Q8_0.gguf (0 MB) from {hub.url}/o/r"]
+    assert heard.said == [f"Fetching o/r/m-Q8_0.gguf (1.1 kB) from {hub.url}/o/r"]
     assert heard.sizes == {"o/r/m-Q8_0.gguf": done.n_bytes}
     assert heard.received["o/r/m-Q8_0.gguf"][-1] == done.n_bytes
     record = read_record(done.path)
@@ -96,9 +99,9 @@ def test_without_a_quantization_the_choice_is_said(hub: LoopbackHub, heard: Hear
     assert pull("o/r", None, heard).name == "o/r:Q4_K_M"
     assert pull("hf:o/odd", None, heard).name == "o/odd:Q5_K_M"
     choices = [line for line in heard.said if line.startswith("taking")]
-    assert choices[0] == "taking Q4_K_M (0 MB), the default"
+    assert choices[0] == "taking Q4_K_M (1.1 kB), the default"
     assert (
-        "taking Q5_K_M (0 MB), the nearest to Q4_K_M among those that fit in memory" in choices[1]
+        "taking Q5_K_M (1.1 kB), the nearest to Q4_K_M among those that fit in memory" in choices[1]
     )
 
 
@@ -114,7 +117,7 @@ def test_all_parts_and_the_projector_come_along(hub: LoopbackHub, heard: Heard) 
     assert len(heard.sizes) == 4
     assert hub.sent["o/split/mmproj-F16.gguf"] == len(model("eyes"))
     assert not hub.sent["o/split/m-Q4_0.gguf"]
-    assert any("Fetching" in line and "(0 MB)" in line for line in heard.said)
+    assert any("Fetching" in line and "(1.1 kB)" in line for line in heard.said)
 
 
 def test_a_file_and_a_revision_can_be_asked_for(hub: LoopbackHub) -> None:
@@ -179,6 +182,30 @@ def test_a_hub_that_fails_leaves_what_is_here_in_use(
         pull(Wish("o/r:Q8_0", force=True))
 
 
+def test_an_unreachable_hub_leads_on() -> None:
+    with pytest.raises(DownloadError) as error:
+        pull("o/r:Q8_0")
+    place = os.environ["HF_ENDPOINT"]
+    assert str(error.value) == (
+        f"o/r:Q8_0 isn't on this computer, and {place} can't be reached (refused): check the "
+        f"network, set HF_ENDPOINT to a mirror, or give the path of a GGUF file"
+    )
+
+
+def test_room_for_several_files_is_looked_at_first(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repos["o/r"] = {"m-Q8_0.gguf": model("8"), "mmproj-F16.gguf": model("eyes")}
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    said = "needs 2.3 kB more in .*, where 100 bytes are free: free some, or set {} to a folder"
+    with pytest.raises(DownloadError, match=said.format("HF_HUB_CACHE")):
+        pull("o/r:Q8_0")
+    monkeypatch.setenv("HF_HOME", str(Path(os.environ["HF_HUB_CACHE"]).parent))
+    monkeypatch.delenv("HF_HUB_CACHE")
+    with pytest.raises(DownloadError, match=said.format("HF_HOME")):
+        pull("o/r:Q8_0")
+
+
 def test_a_new_version_on_the_hub_is_fetched(hub: LoopbackHub) -> None:
     hub.repos["o/r"] = {"m-Q8_0.gguf": model("old")}
     pull("o/r:Q8_0")
@@ -219,11 +246,29 @@ def test_a_path_is_here_already(tmp_path: Path) -> None:
     assert pull(str(path)) == Pulled(str(path), (path,), "", "", path.stat().st_size, was_here=True)
 
 
-def test_what_cannot_be_read_is_said(hub: LoopbackHub, heard: Heard) -> None:
+def test_what_is_no_model_is_refused_and_leaves_nothing(
+    hub: LoopbackHub, empty_computer: Path
+) -> None:
     hub.repos["o/r"] = {"m-Q8_0.gguf": b"<html>no model</html>"}
-    done = pull("o/r:Q8_0", None, heard)
-    assert "it can't be loaded" in heard.said[-1]
-    assert done.notes == tuple(heard.said)
+    for _ in range(2):  # none of it is taken for one that is here
+        with pytest.raises(DownloadError, match=r"^o/r/m-Q8_0\.gguf: is no GGUF file.* choose an"):
+            pull("o/r:Q8_0")
+    assert not list((empty_computer / "hub" / "models--o--r").rglob("*"))
+    path = empty_computer / "page.gguf"
+    path.write_bytes(b"<html>")
+    with pytest.raises(GGUFError, match=r"page\.gguf: is no GGUF file"):
+        pull(str(path))
+    assert path.is_file()
+
+
+def test_every_failure_of_several_is_in_the_error(hub: LoopbackHub) -> None:
+    for name in "abc":
+        hub.repos[f"o/{name}"] = {f"{name}-Q8_0.gguf": model(name)}
+    hub.storage_answers = [404, 0, 403]
+    with pytest.raises(DownloadError) as caught:
+        list(pull_all([f"o/{name}:Q8_0" for name in "abc"]))
+    assert str(caught.value).startswith("2 of 3 models can't be had: o/a/a-Q8_0.gguf can't be ")
+    assert "; o/c/c-Q8_0.gguf can't be " in str(caught.value)
 
 
 def test_several_are_looked_up_first_and_one_failure_stops_no_other(
@@ -307,6 +352,14 @@ def test_aliases_lead_to_what_they_stand_for(hub: LoopbackHub) -> None:
     hub.repos["o/r"] = {"m-Q8_0.gguf": model("8")}
     write_named("mine", ModelConfig(model="o/r:Q8_0"), replace=False)
     assert pull("mine").name == "o/r:Q8_0"
+
+
+def test_the_beginning_of_a_name_is_not_taken_for_it(hub: LoopbackHub) -> None:
+    hub.repos["o/llama3.2-1b"] = {"llama3.2-1b-Q8_0.gguf": model("8")}
+    name = pull("o/llama3.2-1b:Q8_0").name
+    with pytest.raises(ModelNotFound, match=f"^no model is called 'llama3': did you mean {name}, "):
+        pull("llama3")
+    assert pull(name).was_here
 
 
 def test_pulling_what_only_an_alias_kept_gives_it_its_own_name_back(hub: LoopbackHub) -> None:

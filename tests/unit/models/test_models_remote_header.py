@@ -11,7 +11,7 @@ from support.loopback_hub import LoopbackHub
 
 from llamalite.errors import BadField, DownloadError, GGUFError, NotGGUF, Offline, Truncated
 from llamalite.gguf import GGMLType, GGUFReader, GGUFWriter
-from llamalite.models.hub import byte_ranges
+from llamalite.models.hub import asking
 from llamalite.models.hub.remote_header import RemoteReader, read_hub_header, read_url_header
 
 REPO, FILE = "owner/Tiny-GGUF", "tiny-Q8_0.gguf"
@@ -45,7 +45,7 @@ def large(hub: LoopbackHub, tmp_path: Path) -> Path:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between tries, noted and not made."""
     noted: list[float] = []
-    monkeypatch.setattr(byte_ranges.time, "sleep", noted.append)
+    monkeypatch.setattr(asking.time, "sleep", noted.append)
     return noted
 
 
@@ -94,7 +94,7 @@ def test_a_remote_header_says_what_the_file_says(hub: LoopbackHub, model: Path) 
     same(remote, model)
     assert remote.path == f"{REPO}/{FILE}"
     assert remote.summary.chat_templates["default"] == "{{ messages }}"
-    assert remote.n_requests == 2
+    assert remote.n_requests == 1
     with pytest.raises(GGUFError, match="not on this computer: download the model first"):
         remote.tensor_bytes(remote.tensors[0])
 
@@ -123,6 +123,17 @@ def test_the_header_of_a_100_mb_model_costs_less_than_2_percent(
     assert remote.n_read <= hub.n_sent
     assert remote.n_requests < 25
     assert time.monotonic() - started < 5
+
+
+def test_reads_grow_with_the_header(
+    hub: LoopbackHub, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the smallest read were 1 KiB and the header 20 MB: equal ones would be a thousand.
+    for name in ("_FIRST", "_SMALLEST"):
+        monkeypatch.setattr(f"llamalite.models.hub.remote_header.{name}", 1 << 10)
+    remote = read()
+    assert remote.data_offset > 900 << 10
+    assert remote.n_requests < 100
 
 
 @pytest.mark.parametrize("n_vocab", [10, 5_000, 12_000])
@@ -176,7 +187,7 @@ def test_names_in_messages_hold_no_password(hub: LoopbackHub) -> None:
     host = hub.storage_url.removeprefix("http://")
     with pytest.raises(DownloadError) as caught:
         read_url_header(f"http://user:secret@{host}/o/r/no.gguf?sig=secret")
-    assert str(caught.value).startswith(f"http://{host}/o/r/no.gguf can't be read")
+    assert str(caught.value).startswith(f"http://…@{host}/o/r/no.gguf can't be read")
     assert "secret" not in str(caught.value)
     with pytest.raises(DownloadError, match="no address of a file"):
         read_url_header("ftp://host/m.gguf")
@@ -201,8 +212,8 @@ def test_a_server_without_ranges_is_refused_and_nothing_is_downloaded(
         (403, "GatedRepo", "accept its terms at {url}/owner/Tiny-GGUF first, then set HF_TOKEN"),
         (404, "EntryNotFound", "the repository has no such file"),
         (404, "RevisionNotFound", "there is no such revision"),
-        (401, "", "the server answered 401 Unauthorized: check HF_TOKEN"),
-        (403, "", "the server answered 403 Forbidden: check HF_TOKEN"),
+        (401, "", "the server answered 401 Unauthorized: set HF_TOKEN"),
+        (403, "", "the server answered 403 Forbidden: set HF_TOKEN"),
         (404, "", "the server answered 404 Not Found"),
     ],
 )
@@ -342,7 +353,7 @@ def test_a_split_model_is_one_whatever_part_is_named(
     assert remote.tensors[2].path == f"{REPO}/{files[2]}"
     assert remote.n_bytes == sum(len(content) for content in hub.repos[REPO].values())
     assert remote.summary.n_params == 3 * 32 * 4
-    assert remote.n_requests == 6
+    assert remote.n_requests == 3
     by_url = read_url_header(f"{hub.storage_url}/{REPO}/{files[given]}")
     assert by_url.summary == remote.summary
 
@@ -381,7 +392,7 @@ def test_offline_says_what_would_be_read(
 
 def test_hosts_that_are_not_there_are_named(hub: LoopbackHub, model: Path) -> None:
     hub.storage = "http://127.0.0.1:9"
-    assert f"http://127.0.0.1:9, which holds {REPO}/{FILE}, can't be reached" in failure()
+    assert failure() == f"{REPO}/{FILE} can't be read: it leads to 127.0.0.1:9: refused"
 
 
 def test_a_hub_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +402,6 @@ def test_a_hub_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_redirects_have_an_end_and_stay_on_the_web(hub: LoopbackHub, model: Path) -> None:
     hub.storage = f"{hub.url}/{REPO}/resolve/main/{FILE}?x="
-    assert "sends on more than 5 times" in failure()
+    assert failure().endswith("it redirects without end, or to no web address")
     hub.storage = "file:///etc"
-    assert "sends on to what is no web address" in failure()
+    assert failure().endswith("it redirects without end, or to no web address")

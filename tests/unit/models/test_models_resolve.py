@@ -6,13 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from models_tiny_wheel import CONTENT
+from support.gguf_models import raw_field, raw_file, raw_string, write_llama
 from support.loopback_hub import LoopbackHub
 
-from llamalite.config import ModelConfig
+from llamalite.config import ModelConfig, effective
 from llamalite.errors import AmbiguousFile, DownloadError, ModelNotFound, Offline
+from llamalite.models.names import catalog
 from llamalite.models.names.catalog import CatalogEntry
 from llamalite.models.resolve import resolve, resolve_model
+from llamalite.models.store import installed
 from llamalite.models.store.named import write_named
+
+
+def gguf(label: str) -> bytes:
+    fields = {"general.architecture": "llama", "general.name": label}
+    return raw_file([raw_field(key, 8, raw_string(value)) for key, value in fields.items()])
 
 
 def refusal(name: str | Path) -> str:
@@ -52,15 +61,15 @@ def test_a_folder_is_refused_and_its_models_listed(tmp_path: Path) -> None:
     assert "is a folder: give the path of a file in it (a.gguf)" in refusal(str(tmp_path))
 
 
-def test_unknown_names_get_near_ones_and_the_forms_accepted() -> None:
+def test_unknown_names_get_near_ones_or_where_to_look() -> None:
     message = refusal("smolm2")
     assert "did you mean smollm2:135m or " in message
     message = refusal("zzz")
-    assert "owner/repo:QUANT" in message
-    assert "short names are smollm2, smollm3, " in message
+    assert message.endswith("see 'llamalite list' and 'llamalite list --catalog'")
+    assert len(message) < 150
 
 
-@pytest.mark.parametrize("name", ["", "  ", "why\nnot", "x" * 5000, "nul\0.gguf", "~nobody/x.gguf"])
+@pytest.mark.parametrize("name", ["", "  ", "why\nnot", "x" * 5000, "nul\0.gguf", "~x/x", "~\0"])
 def test_odd_names_are_refused_in_one_short_line(name: str) -> None:
     assert len(refusal(name)) < 600
 
@@ -89,9 +98,9 @@ def test_any_part_of_a_split_model_gives_the_first(tmp_path: Path) -> None:
 def test_a_quantization_is_found_on_the_hub_then_in_the_cache(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.repos["o/r"] = {"m-Q4_0.gguf": b"GGUF4", "m-Q8_0.gguf": b"GGUF8", "x-Q4_0.gguf": b"GGUFx"}
+    hub.repos["o/r"] = {f"{name}.gguf": gguf(name) for name in ("m-Q4_0", "m-Q8_0", "x-Q4_0")}
     path = resolve_model("o/r:q8_0")
-    assert path.read_bytes() == b"GGUF8"
+    assert path.read_bytes() == gguf("m-Q8_0")
     hub.seen.clear()
     assert resolve_model("hf:o/r:Q8_0") == path
     assert resolve_model("o/r/m-Q8_0.gguf") == path
@@ -108,7 +117,7 @@ def test_a_quantization_is_found_on_the_hub_then_in_the_cache(
 
 def test_all_parts_of_a_split_model_are_fetched(hub: LoopbackHub) -> None:
     names = [f"Q8_0/m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
-    hub.repos["o/split"] = {name: name.encode() for name in names}
+    hub.repos["o/split"] = {name: gguf(name) for name in names}
     first = resolve_model("o/split:Q8_0")
     assert sorted(path.name for path in first.parent.iterdir()) == [name[5:] for name in names]
     assert first.name == names[0][5:]
@@ -121,16 +130,16 @@ def test_all_parts_of_a_split_model_are_fetched(hub: LoopbackHub) -> None:
 
 def test_settings_and_projector_come_with_the_model(hub: LoopbackHub) -> None:
     hub.repos["o/sees"] = {
-        "Q8_0/m-Q8_0.gguf": b"GGUF8",
-        "mmproj-F16.gguf": b"GGUFp",
-        "mmproj-F32.gguf": b"GGUFq",
+        "Q8_0/m-Q8_0.gguf": gguf("m"),
+        "mmproj-F16.gguf": gguf("p"),
+        "mmproj-F32.gguf": gguf("q"),
     }
     preset = ModelConfig(model="o/sees:Q8_0", n_ctx=77)
     write_named("seer", preset, replace=False)
     fetched = resolve("Seer")
     assert (fetched.name, fetched.preset, fetched.names) == ("Seer", preset, ("Seer", preset.model))
     assert fetched.projector is not None
-    assert fetched.projector.read_bytes() == b"GGUFp"
+    assert fetched.projector.read_bytes() == gguf("p")
     hub.seen.clear()
     said: list[str] = []
     assert resolve("seer", said.append) == replace(
@@ -139,6 +148,60 @@ def test_settings_and_projector_come_with_the_model(hub: LoopbackHub) -> None:
     assert (hub.seen, said) == ([], [])
     assert resolve("o/sees", said.append).path == fetched.path
     assert said == ["o/sees: taking Q8_0, the only model in this computer's copy of o/sees"]
+
+
+@pytest.mark.parametrize(
+    ("key", "typed"),
+    [
+        ("st", "st"), ("ST", "st.gguf"), ("st.gguf", "st"), ("st", "{path}"), ("{path}", "st"),
+        ("st", "mario"), ("mario", "Mario"), ("st", "cwd/../st.gguf"),
+        ("o/r:Q8_0", "hf:o/r:q8_0"), ("hf:o/r:q8_0", "o/r:Q8_0@main"), ("o/r:Q8_0@main", "r:q8_0"),
+        ("hf://O/r/b-Q8_0.gguf", "o/r"), ("b-q8_0", "o/r/b-Q8_0.gguf"),
+        ("smollm2", "smollm2:135m-q4_1"), ("smollm2", "smol"), ("smollm2:135m", "SmolLM2"),
+    ],
+)  # fmt: skip
+def test_what_is_configured_for_a_model_holds_whatever_it_is_called(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, typed: str
+) -> None:
+    models = tmp_path / "home" / "models"
+    (models / "cwd").mkdir(parents=True)
+    st, snapshot = write_llama(models / "st.gguf"), tmp_path / "hub/models--o--r/snapshots"
+    (snapshot / ("a" * 40)).mkdir(parents=True)
+    write_llama(snapshot / ("a" * 40) / "b-Q8_0.gguf")
+    (snapshot.parent / "refs").mkdir()
+    (snapshot.parent / "refs" / "main").write_text("a" * 40)
+    entry = catalog.find_entry("smollm2:135m")
+    assert entry is not None
+    content = write_llama(models / Path(entry.file).name).read_bytes()
+    pinned = replace(entry, n_bytes=len(content))
+    listed = tuple(pinned if entry.name == pinned.name else entry for entry in catalog.CATALOG)
+    for module in (catalog, installed):
+        monkeypatch.setattr(module, "CATALOG", listed)
+    write_named("mario", ModelConfig(model=str(st)), replace=False)
+    key, typed = key.format(path=st), typed.format(path=st)
+    (tmp_path / "home" / "config.toml").write_text(f"models.'{key}'.n_ctx = 7\nmodels.x.n_ctx = 8")
+    monkeypatch.chdir(models)
+    found = resolve(typed)
+    assert found.names[0] == typed
+    assert effective({}, found.names).settings["n_ctx"] == 7
+    assert hub.seen == []
+
+
+def test_what_is_configured_for_a_model_holds_when_it_has_just_come(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    hub.repos["o/r"] = {"m-Q8_0.gguf": write_llama(tmp_path / "m").read_bytes()}
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.toml").write_text("[models.m-Q8_0]\nn_ctx = 7")
+    assert effective({}, resolve("o/r").names).settings["n_ctx"] == 7
+
+
+def test_what_is_fetched_for_a_family_is_not_what_a_name_of_the_user_s_stands_for(
+    hub: LoopbackHub, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(catalog.ALIASES, "tiny", entry.name)
+    write_named(entry.name, ModelConfig(model="o/other"), replace=False)
+    assert resolve("tiny").path.read_bytes() == CONTENT
 
 
 def test_a_projector_beside_a_file_is_found(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 import pytest
 from models_tiny_wheel import CONTENT
 from support.gguf_models import write_llama
+from support.hub_cache import add_snapshot
 
 from llamalite.config import ModelConfig
 from llamalite.errors import AmbiguousFile, InvalidParameter, ModelNotFound
 from llamalite.models.locate import HubTarget, Located, UrlTarget, locate
 from llamalite.models.names.catalog import CatalogEntry, find_entry
+from llamalite.models.store import installed
+from llamalite.models.store.installed import installed_models
 from llamalite.models.store.named import write_named
 
 MAIN = "a" * 40
@@ -108,6 +112,25 @@ def test_what_an_alias_stands_for_may_be_missing() -> None:
         locate("gone")
 
 
+def test_what_a_name_stands_for_is_no_path_of_the_current_folder(
+    empty_computer: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache(empty_computer, tiny, "o/r", "m-Q4_0.gguf") / "m-Q4_0.gguf"
+    write_named("fav", ModelConfig(model="m-Q4_0"), replace=False)
+    write_named("hub", ModelConfig(model="o/r"), replace=False)
+    write_named("whole", ModelConfig(model=str(tiny)), replace=False)
+    write_named("relative", ModelConfig(model="./sub/x.gguf"), replace=False)
+    for place in ("m-Q4_0", "o/r", "sub/x.gguf"):
+        (empty_computer / "cwd" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tiny, empty_computer / "cwd" / place)
+    monkeypatch.chdir(empty_computer / "cwd")
+    assert locate("fav").path == locate("hub").path == path
+    assert locate("whole").path == tiny
+    with pytest.raises(ModelNotFound, match=r"'relative' stands for './sub/x.gguf': .* whole one"):
+        locate("relative")
+    assert locate("m-Q4_0").path == Path("m-Q4_0")
+
+
 def test_a_catalog_model_that_is_missing_has_a_target() -> None:
     found = locate("QWEN3:4b")
     entry = find_entry("qwen3:4b")
@@ -116,7 +139,7 @@ def test_a_catalog_model_that_is_missing_has_a_target() -> None:
         "QWEN3:4b",
         None,
         HubTarget(entry.repo, "Q4_K_M", entry.file, entry=entry),
-        names=("QWEN3:4b", "qwen3:4b"),
+        names=("QWEN3:4b",),
     )
     assert locate("qwen3:4b-q2_k").target == HubTarget(entry.repo, "Q2_K")
 
@@ -227,17 +250,141 @@ def test_the_beginning_of_an_installed_name_is_enough_if_it_is_one_s_alone(
         locate("x")
 
 
+def in_models_dir(empty_computer: Path, content: bytes, *files: str) -> list[Path]:
+    paths = [empty_computer / "home" / "models" / file for file in files]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return paths
+
+
+def test_a_whole_installed_name_wins_over_asking_the_network(
+    empty_computer: Path, tiny: Path
+) -> None:
+    cached = cache(empty_computer, tiny, "Owner/Repo-GGUF", "m-Q4_K_M.gguf") / "m-Q4_K_M.gguf"
+    by_host, one, _ = in_models_dir(
+        empty_computer, tiny.read_bytes(), "example.org/a/m.gguf", "a/T.Q4_0.gguf", "b/T.Q4_0.gguf"
+    )
+    for name in ("owner/repo-gguf:q4_k_m", "owner/repo-gguf", "repo-gguf:q4_k_m", "M-q4_k_m"):
+        found = locate(name)
+        assert (found.path, found.begins) == (cached, "")
+        assert isinstance(found.target, HubTarget)
+        assert found.target.repo == "Owner/Repo-GGUF"
+    assert locate("a/t.q4_0.gguf").path == one
+    assert locate("m.gguf").path == by_host
+    by_host.rename(by_host.with_name("n-Q4_0.gguf"))
+    in_models_dir(empty_computer, tiny.read_bytes(), "n-Q4_0.gguf")
+    assert locate("example.org/a/n-Q4_0.gguf").path == by_host.with_name("n-Q4_0.gguf")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("m-Q4_K_S.gguf", "o/r:Q4_K"),
+        ("m-Q4_K_S.gguf", "r:Q4_K"),
+        ("m-Q4_K_S.gguf", "o/r/m-Q4.gguf"),
+        ("m-Q8_0.gguf", "o/r:Q8_0@v1"),
+    ],
+)
+def test_what_says_more_than_a_word_is_never_completed(
+    empty_computer: Path, tiny: Path, file: str, name: str
+) -> None:
+    cache(empty_computer, tiny, "o/r", file)
+    try:
+        assert locate(name).path is None
+    except ModelNotFound:
+        assert "/" not in name
+
+
+def test_list_and_resolver_agree_on_whose_a_short_name_is(
+    empty_computer: Path, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "CATALOG", [entry])
+    (own,) = in_models_dir(empty_computer, CONTENT, entry.file)
+    named = {m.name: m.path for m in installed_models()}
+    assert locate("tiny:1k").path == own == named["tiny:1k"]
+    cached = add_snapshot(empty_computer / "hub", entry.repo, {entry.file: CONTENT}) / entry.file
+    named = {m.name: m.path for m in installed_models()}
+    assert locate("tiny:1k").path == cached == named["tiny:1k"]
+    os.truncate(cached, len(CONTENT) - 1)
+    named = {m.name: m.path for m in installed_models()}
+    assert locate("tiny:1k").path == own == named["tiny:1k"]
+
+
+def test_addresses_of_the_hub_are_references(
+    empty_computer: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = cache(empty_computer, tiny, "o/r", "m-Q4_K_S.gguf")
+    monkeypatch.setenv("HF_ENDPOINT", "https://user:secret@mirror.example/hub/")
+    for address in (
+        "hf.co/o/r:Q4_K_S",
+        "https://huggingface.co/o/r",
+        "https://hf.co/o/r/tree/main",
+        "https://mirror.example/hub/o/r/blob/main/m-Q4_K_S.gguf",
+        "https://mirror.example/hub/o/r",
+        "o/r:latest",
+    ):
+        found = locate(address)
+        assert found.path == snapshot / "m-Q4_K_S.gguf"
+        assert isinstance(found.target, HubTarget)
+    for other in ("https://mirror.example/o/r/m.gguf", "http://mirror.example/hub/o/r/m.gguf"):
+        assert locate(other).target == UrlTarget(other)
+
+
+def test_a_name_whose_model_is_gone_says_so_whatever_folder_is_called_so(
+    empty_computer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_named("s1", ModelConfig(model="gone"), replace=False)
+    (empty_computer / "cwd" / "gone").mkdir(parents=True)
+    monkeypatch.chdir(empty_computer / "cwd")
+    with pytest.raises(ModelNotFound, match=r"'s1' stands for 'gone': no such model .* any more"):
+        locate("s1")
+
+
+def test_the_disk_is_surveyed_once_at_most(
+    empty_computer: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_models_dir(empty_computer, tiny.read_bytes(), "Zephyr-7B.Q4_0.gguf")
+    surveys = []
+    whole = installed.survey
+    monkeypatch.setattr(installed, "survey", lambda *a: surveys.append(1) or whole(*a))
+    for name in (
+        "zephyr",
+        "ZEPHYR-7B.Q4_0",
+        str(empty_computer / "home/models/Zephyr-7B.Q4_0.gguf"),
+    ):
+        found = locate(name)
+        assert found.installed is not None
+        assert found.installed is found.installed
+        assert len(surveys) == 1
+        surveys.clear()
+
+
 def test_addresses_are_targets(empty_computer: Path, tiny: Path) -> None:
     address = "https://user:secret@example.org/m.gguf?token=1"
     assert locate(address) == Located(address, None, UrlTarget(address), names=(address,))
     here = f"file://{tiny}"
     assert locate(here) == Located(here, tiny, UrlTarget(here), names=(here,))
-    with pytest.raises(ModelNotFound, match=r"there is no file /no/m.gguf"):
+    with pytest.raises(ModelNotFound, match=r"there is no file '/no/m.gguf'"):
         locate("file:///no/m.gguf")
     with pytest.raises(InvalidParameter, match=r"names the computer host: .* three slashes"):
         locate("file://host/m.gguf")
     with pytest.raises(InvalidParameter, match="https://, http:// or file://, not ftp://"):
         locate("ftp://example.org/m.gguf")
+
+
+@pytest.mark.parametrize("rest", ["[::1", "h:99999999/m.gguf", "h:x/m.gguf", "\u2100/m.gguf"])
+@pytest.mark.parametrize("scheme", ["http", "HTTPS", "file"])
+def test_malformed_addresses_are_refused_in_one_line(scheme: str, rest: str) -> None:
+    with pytest.raises(InvalidParameter, match="is no address") as caught:
+        locate(f"{scheme}://user:secret@{rest}")
+    assert str(caught.value).isprintable()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_address_that_is_no_path_is_shown_in_quotes() -> None:
+    with pytest.raises(ModelNotFound, match=r"there is no file '/a\\x00b.gguf'"):
+        locate("file:///a%00b.gguf")
 
 
 def test_locating_uses_no_network_and_imports_little() -> None:

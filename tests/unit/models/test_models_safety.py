@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
@@ -38,8 +39,12 @@ UNSAFE = [
     "COM1.gguf",
     "a./m.gguf",
     "a /m.gguf",
+    ".m.gguf",
+    "a/.hid/m.gguf",
+    "." + "x" * 300,
     "x" * 300 + ".gguf",
     "\udc80.gguf",
+    "x/" * 600 + "m.gguf",
 ]
 
 
@@ -52,7 +57,7 @@ def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["m.gguf", "Q8_0/m-00001-of-00002.gguf", "a b/ü.gguf", ".gitattributes", "console.gguf"]
+    "path", ["m.gguf", "Q8_0/m-00001-of-00002.gguf", "a b/ü.gguf", "a.b/m.gguf", "console.gguf"]
 )
 def test_plain_paths_pass(path: str) -> None:
     assert check_file_name(path, "o/r") == path
@@ -116,6 +121,11 @@ def test_names_that_would_read_as_something_else_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["mario", "mario:latest", "my-model_2.0", "Größe:7b", "x" * 100])
 def test_usual_names_pass(name: str) -> None:
     assert check_name(name, "the alias") == name
+
+
+def test_a_name_may_be_spelled_with_letters_and_accents_apart() -> None:
+    apart = unicodedata.normalize("NFD", "Größe:7b")
+    assert check_name(apart, "the alias") == "Größe:7b" != apart
 
 
 @pytest.mark.parametrize("name", ["hf:o/r/../../m.gguf", "hf:o/r/a\\b.gguf", "o/r@../../x"])

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from support.hub_cache import add_snapshot
 
 from llamalite.errors import BadField, GGUFError, InvalidParameter, ModelError, ModelNotFound
 from llamalite.gguf import GGUFWriter
+from llamalite.models.names.catalog import CATALOG
+from llamalite.models.store import importing
 from llamalite.models.store.copying import copy_model
 from llamalite.models.store.importing import STAGING, import_model
 from llamalite.models.store.installed import find_installed, installed_models
@@ -140,6 +144,46 @@ def test_a_bad_alias_is_refused_before_anything_is_copied(
     assert not models.exists()
 
 
+@pytest.mark.parametrize("alias", ["Tiny-Q4_0", "tiny-q4_0"])
+def test_an_alias_that_is_the_models_own_name_is_refused(
+    models: Path, source: Path, alias: str
+) -> None:
+    with pytest.raises(InvalidParameter, match="is what the model is called anyway"):
+        import_model(source, alias)
+    assert not models.exists()
+    import_model(source)
+    with pytest.raises(InvalidParameter):
+        import_model(models / source.name, alias)
+
+
+def test_an_alias_that_the_catalog_gives_the_model_is_refused(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = replace(CATALOG[0], file=source.name, n_bytes=source.stat().st_size)
+    monkeypatch.setattr("llamalite.models.store.installed.CATALOG", (entry,))
+    with pytest.raises(InvalidParameter, match="is what the model is called anyway"):
+        import_model(source, entry.name)
+    assert import_model(source).name == entry.name
+
+
+def test_names_that_are_no_models_in_the_folder_get_one_that_is(
+    tmp_path: Path, models: Path, source: Path
+) -> None:
+    blob = source.rename(source.with_name("sha256-0123"))
+    assert import_model(blob).path == models / "sha256-0123.gguf"
+    hidden = blob.rename(blob.with_name(".hid.gguf"))
+    with pytest.raises(InvalidParameter, match="has a hidden part"):
+        import_model(hidden)
+    assert [path.name for path in models.glob("*.gguf")] == ["sha256-0123.gguf"]
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x\0y", "~\0", "/", "", "x" * 300 + ".gguf"])
+def test_what_can_be_no_path_is_not_found(path: str) -> None:
+    with pytest.raises(ModelNotFound, match="can't be imported") as caught:
+        import_model(path)
+    assert len(str(caught.value)) < 400
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path, models: Path, source: Path) -> None:
     def refused(error: type[Exception], why: str, path: Path) -> None:
         with pytest.raises(error, match=why):
@@ -165,7 +209,7 @@ def test_a_full_disk_is_said_before_and_while_it_fills(
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 1))
-        with pytest.raises(ModelError, match=r"0\.00 GB free and .* are needed"):
+        with pytest.raises(ModelError, match=r"1 bytes free and 2\.3 kB are needed"):
             import_model(source)
 
     def fail(handle: int) -> None:
@@ -269,12 +313,29 @@ def test_a_link_that_can_not_be_made_names_the_way_out(
     assert not list(models.glob("*.gguf"))
 
 
-def test_two_imports_at_once_make_one_model(models: Path, source: Path) -> None:
+def test_a_quicker_import_of_the_same_file_is_no_conflict(
+    models: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, calls = importing._check_vacant, list[int]()
+
+    def late(targets: Iterable[Path]) -> None:
+        calls.append(1)
+        if len(calls) == 2:  # while this one copied
+            (models / source.name).write_bytes(source.read_bytes())
+        check(targets)
+
+    monkeypatch.setattr(importing, "_check_vacant", late)
+    said: list[str] = []
+    assert import_model(source, say=said.append).name == "Tiny-Q4_0"
+    assert "same file" in said[0]
+    assert {path.name for path in models.iterdir()} == {source.name, ".lock"}
+
+
+def test_four_imports_at_once_make_one_model(models: Path, source: Path) -> None:
     code = (
         "import sys; from llamalite.models.store.importing import import_model as i; i(sys.argv[1])"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", code, str(source)]) for _ in range(2)]
-    codes = sorted(run.wait(60) for run in runs)
-    assert codes[0] == 0
+    runs = [subprocess.Popen([sys.executable, "-c", code, str(source)]) for _ in range(4)]
+    assert [run.wait(60) for run in runs] == [0] * 4
     assert [model.name for model in installed_models()] == ["Tiny-Q4_0"]
     assert {path.name for path in models.iterdir()} == {source.name, ".lock"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from llamalite.models.names import catalog
 from llamalite.models.store.finding import find_at, stands_for
 from llamalite.models.store.installed import InstalledModel, find_installed, installed_models
 from llamalite.models.store.named import all_named, write_named
+from llamalite.models.store.prune import find_leftovers
 from llamalite.models.store.records import all_records, read_record, update_record
+from llamalite.models.store.verify import verify_models
 
 REPO = "owner/Tiny-GGUF"
 
@@ -324,5 +327,60 @@ def test_names_that_were_given(models: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_name_that_is_no_utf_8(models: Path) -> None:
     path = models / os.fsdecode(b"m\xff.gguf")
     write_llama(path)
-    assert [model.path for model in installed_models()] == [path]
+    assert [(model.name, model.path) for model in installed_models()] == [("m\\udcff", path)]
+    assert find_installed("M\\udcff") == find_installed("m\udcff") == only()
     assert [record.path for record in all_records().values()] == [str(path)]
+
+
+def test_loops_and_what_can_not_be_read_spoil_no_list(
+    models: Path, cache: Path, content: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_llama(models / "a.gguf")
+    add_snapshot(cache, REPO, {"T-Q4_0.gguf": content()})
+    (models / "real").mkdir()
+    write_llama(models / "real" / "b.gguf")
+    for folder in (models, models / "real"):
+        (folder / "also").symlink_to(models / "real")  # would be walked again and again
+        (folder / "round").symlink_to("round")
+    (models / "home").symlink_to(models.parent)
+    write_llama(models.parent / "above.gguf")
+    (cache / "models--o--round").symlink_to("models--o--round")
+    (models / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if os.fspath(folder).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("llamalite.models.store.snapshots.os.scandir", refuse)
+    said: list[str] = []
+    assert names(say=said.append) == ["a", "b", f"{REPO}:Q4_0"]
+    assert {model.path for model in installed_models()} > {models / "real" / "b.gguf"}
+    assert f"{models / 'locked'} is left out: it can't be read (Permission denied)" in said
+    assert len(said) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names there")
+def test_pipes_and_devices_are_no_models(models: Path, cache: Path) -> None:
+    os.mkfifo(models / "pipe.gguf")
+    (models / "null.gguf").symlink_to(os.devnull)
+    (models / "folder.gguf").mkdir()
+    snapshot = add_snapshot(cache, REPO, {"T-Q4_0.gguf": b"GGUF"})
+    for folder in (snapshot.parents[1] / "blobs", snapshot.parents[1] / "refs"):
+        os.mkfifo(folder / "pipe")
+    (models.parent / "records").mkdir()
+    os.mkfifo(models.parent / "records" / "x.json")
+    said: list[str] = []
+    assert names(say=said.append) == []
+    assert sum("no regular file" in line for line in said) == 2
+    assert list(verify_models([], said.append)) == []
+    assert [left.path.name for left in find_leftovers()] == ["pipe"]  # in blobs
+
+
+def test_a_folder_for_models_that_is_a_file(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models / "file").write_text("")
+    monkeypatch.setenv("LLAMALITE_MODELS_DIR", str(models / "file"))
+    said: list[str] = []
+    assert names(say=said.append) == []
+    assert said == [f"{models / 'file'} is left out: it can't be read (Not a directory)"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -15,10 +16,11 @@ from support.gguf_models import write_llama
 from support.hub_cache import add_snapshot
 
 from llamalite.errors import ModelNotFound
+from llamalite.libs.transfer.expected import Expected
 from llamalite.models import url
 from llamalite.models.hub.cache import PARTIAL_SUFFIX, file_lock
 from llamalite.models.pull import wheel
-from llamalite.models.store import prune
+from llamalite.models.store import prune, verify
 from llamalite.models.store.importing import STAGING, import_model
 from llamalite.models.store.in_use import hold
 from llamalite.models.store.installed import installed_models
@@ -183,6 +185,75 @@ def test_leftovers_in_the_folder_for_models(models: Path, tmp_path: Path) -> Non
     assert left == {url.PARTIAL_FOLDER, "sub", f"{wheel._STAGING}new"}
     assert not list(partial.glob("*.json"))
     assert (outside / "theirs.gguf").is_symlink()
+
+
+def test_damaged_records_go_and_others_stay(models: Path) -> None:
+    path = write_llama(models / "a.gguf")
+    update_record(path, source="url")
+    (sound,) = records_folder().glob("*.json")
+    moved = sound.with_name("0" * 32 + ".json")
+    moved.write_bytes(sound.read_bytes().replace(b"a.gguf", b"b.gguf"))
+    broken = sound.with_name("1" * 32 + ".json")
+    broken.write_text("{")
+    (records_folder() / "notes.json").write_text("no record at all")
+    found = find_leftovers()
+    assert {(left.path, left.what) for left in found} == {
+        (moved, prune.DAMAGED),
+        (broken, prune.DAMAGED),
+    }
+    broken.write_bytes(sound.read_bytes())  # still not its place
+    assert remove_leftovers(found, print) == found
+    assert (sound.exists(), len(list(records_folder().glob("*.json")))) == (True, 2)
+
+
+def test_a_blob_that_a_link_leads_to_stays(models: Path, cache: Path) -> None:
+    snapshot = add_snapshot(cache, REPO, {"T-Q4_0.gguf": write_llama(models / "a").read_bytes()})
+    blob = (snapshot / "T-Q4_0.gguf").resolve()
+    (models / "linked.gguf").symlink_to(blob)
+    (snapshot / "T-Q4_0.gguf").unlink()
+    assert find_leftovers() == []
+    (models / "linked.gguf").unlink()
+    assert [left.path for left in find_leftovers()] == [blob]
+
+
+def test_where_revisions_can_not_be_read_no_blob_is_a_leftover(
+    cache: Path, content: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = add_snapshot(cache, REPO, {"T-Q4_0.gguf": content("a"), "T-Q8_0.gguf": content("b")})
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if os.fspath(folder).endswith(snapshot.name):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("llamalite.models.store.snapshots.os.scandir", refuse)
+    said: list[str] = []
+    assert find_leftovers(said.append) == []
+    assert "Permission denied" in said[0]
+
+
+def test_what_can_not_be_read_stops_no_check_of_the_others(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_llama(models / f"{name}.gguf")
+    installed_models()  # reads the headers
+    digest = verify.file_digest
+
+    def fail(path: Path, expected: Expected) -> str:
+        if path.name == "b.gguf":
+            raise OSError(errno.EIO, "Input/output error")
+        return digest(path, expected)
+
+    monkeypatch.setattr(verify, "file_digest", fail)
+    (models.parent / "records").rename(models.parent / "old")
+    (models.parent / "records").write_text("a file in the way")
+    said: list[str] = []
+    found = {v.path.name: (v.state, v.why) for v in verify_models([], said.append)}
+    assert found["b.gguf"] == ("unreadable", "Input/output error")
+    assert found["a.gguf"] == found["c.gguf"] == ("unknown", "")
+    assert len([line for line in said if "is not remembered" in line]) == 2
 
 
 def test_records_of_files_that_are_gone(models: Path) -> None:

@@ -75,6 +75,35 @@ def test_wrong_types_in_a_record_are_left_out(tmp_path: Path) -> None:
     assert read_record(tmp_path / "m.gguf") == Record(str(tmp_path / "m.gguf"))
 
 
+@pytest.mark.parametrize("value", ["Infinity", "-Infinity", "NaN", "-1", "1e300", "9" * 400])
+def test_times_that_are_no_dates_are_left_out(tmp_path: Path, value: str) -> None:
+    update_record(tmp_path / "m.gguf", last_used=1.0)
+    (file,) = records_folder().glob("*.json")
+    file.write_text(file.read_text().replace("1.0", value))
+    assert read_record(tmp_path / "m.gguf") == Record(str(tmp_path / "m.gguf"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="devices lie elsewhere there")
+@pytest.mark.parametrize("home", [os.devnull, "/" + "x" * 300, "/" + "x/" * 3000])
+def test_a_home_that_can_not_be_is_empty(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMALITE_HOME", home)
+    assert (read_named("a"), all_named(), remove_named("a")) == (None, {}, False)
+    assert (read_record("a"), all_records()) == (None, {})
+    check_free("a", [])
+    with pytest.raises(ModelError, match="can't be written"):
+        write_named("a", TINY, replace=False)
+
+
+def test_accents_may_be_written_in_either_way() -> None:
+    composed, taken_apart = "caf\u00e9", "cafe\u0301"
+    write_named(taken_apart, TINY, replace=False)
+    assert read_named(composed) == read_named(taken_apart) == TINY
+    assert list(all_named()) == [composed]
+    with pytest.raises(InvalidParameter, match="in use"):
+        check_free(composed, [])
+    assert remove_named(taken_apart)
+
+
 def test_names_are_the_same_in_any_case() -> None:
     assert (read_named("Tiny"), all_named(), remove_named("Tiny")) == (None, {}, False)
     write_named("Tiny", TINY, replace=False)
@@ -117,8 +146,9 @@ def test_a_name_that_is_in_use_is_not_free() -> None:
     check_free("small", ["other"])
     check_free("Tiny", [], replace=True)
     for name, taken in (("TINY", []), ("small", ["Small"])):
-        with pytest.raises(InvalidParameter, match="choose another"):
+        with pytest.raises(InvalidParameter, match="choose another") as caught:
             check_free(name, taken)
+        assert "--force" not in str(caught.value)  # import and cp have none
 
 
 def test_a_damaged_name_is_said_and_spoils_no_other() -> None:

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer.time, "sleep", lambda _: None)
+    monkeypatch.setattr(transfer, "rest", lambda *_: None)
 
 
 def failure(url: str, folder: Path, kind: type[Exception] = DownloadError) -> str:
@@ -60,8 +60,12 @@ def kept(folder: Path) -> Path:
     ("url", "path"),
     [
         ("https://Example.org/a/m.gguf", "example.org/a/m.gguf"),
-        ("http://u:pw@example.org:8080/m.GGUF?sig=x#y", "example.org_8080/m.GGUF"),
+        ("http://u:pw@example.org:8080/m.GGUF#y", "example.org_8080/m.GGUF"),
+        ("http://u:pw@example.org/a/m.GGUF?v=1#y", "example.org/a/a798de8e/m.GGUF"),
+        ("http://example.org/m.gguf?v=2", "example.org/269fc203/m.gguf"),
         ("https://example.org/a%20b/m%2B.gguf", "example.org/a b/m+.gguf"),
+        ("https://example.org/é/%C3%BC.gguf", "example.org/é/ü.gguf"),
+        ("https://example.org/%FC.gguf", "example.org/%FC.gguf"),
         ("https://[::1]/m.gguf", "__1/m.gguf"),
     ],
 )
@@ -77,6 +81,7 @@ def test_an_address_has_one_place(url: str, path: str) -> None:
         "https://h/a%5C..%5Cm.gguf",
         "https://h/%00.gguf",
         "https://h/C:m.gguf",
+        "https://h/.hid/m.gguf",
         "https://h//m.gguf/../../x.gguf",
     ],
 )
@@ -96,7 +101,7 @@ def test_a_model_comes_whole_and_is_not_fetched_twice(
     url: str, hub: LoopbackHub, model: bytes, folder: Path
 ) -> None:
     noted = Noted()
-    path = download_url(f"{url}?signature=secret", folder, noted)
+    path = download_url(url, folder, noted)
     assert path == folder / url_path(url)
     assert path.read_bytes() == model
     assert noted.received[-1] == len(model) == noted.sizes[-1]
@@ -200,9 +205,11 @@ def test_a_short_body_is_an_error(
 def test_a_page_that_is_no_model_is_refused(hub: LoopbackHub, folder: Path) -> None:
     hub.repos[REPO] = {NAME: b"<!doctype html> please log in"}
     message = failure(f"{hub.storage_url}/{REPO}/{NAME}", folder)
-    assert "gave is no whole GGUF file (is no GGUF file" in message
+    assert (
+        "gave what begins with '<!doctype html> plea', not a file that begins with 'GG" in message
+    )
     assert models_in(folder) == []
-    assert list((folder / PARTIAL_FOLDER).glob("*.part")) == []
+    assert [path.suffix for path in (folder / PARTIAL_FOLDER).iterdir()] == [".lock"]
 
 
 def test_refusals_are_one_line_without_secrets(
@@ -237,12 +244,32 @@ def test_there_must_be_room(
         free = 10
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
-    assert "where 10 are free: free some, or set LLAMALITE_MODELS_DIR" in failure(url, folder)
+    assert "where 10 bytes are free: free some, or set LLAMALITE_MODELS_DIR" in failure(url, folder)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(url: str, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
     assert "can't be written" in failure(url, tmp_path / "models")
+
+
+def test_a_long_address_and_an_odd_one_are_no_obstacle(
+    hub: LoopbackHub, folder: Path, model: bytes
+) -> None:
+    for name in (f"{'a' * 200}/{'模' * 80}.gguf", "a b/é.gguf"):
+        hub.repos[REPO][name] = model
+        url = f"{hub.storage_url}/{REPO}/{name}"
+        assert download_url(url, folder, Noted()) == folder / url_path(url)
+
+
+def test_a_file_that_became_another_is_not_taken_for_the_whole(
+    url: str, hub: LoopbackHub, model: bytes, folder: Path, tmp_path: Path, hasty: None
+) -> None:
+    hub.etags, hub.last_modified = False, "Wed, 21 Oct 2015 07:28:00 GMT"
+    hub.cuts = [len(model) - 500, 0]
+    failure(url, folder)
+    hub.repos[REPO][NAME] = model[:-500]  # of the same second, and as long as what is here
+    assert "is no whole GGUF file" in failure(url, folder)
+    assert None in hub.ranges_asked()[2:]
 
 
 def test_a_part_of_a_split_model_comes_alone(hub: LoopbackHub, folder: Path, model: bytes) -> None:

