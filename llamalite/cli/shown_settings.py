@@ -48,7 +48,7 @@ def said_of(located: Located) -> Said:
     from llamalite.config.layers import DEFAULT, effective
     from llamalite.models.locate.spellings import known_as
 
-    names = known_as(located.names, located.path) if located.path else located.names
+    names = known_as(located, located.path) if located.path else located.names
     found = effective({}, names, located.preset)
     settings = {}
     for key, origin in found.origins.items():

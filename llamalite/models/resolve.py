@@ -79,7 +79,7 @@ def resolve(
             say(located.note)
     reference = located.target.reference if isinstance(located.target, HubTarget) else None
     projector = find_projector(path, reference)
-    names = known_as(located.names, path, located.found)
+    names = known_as(located, path)
     return Resolved(located.name, path, located.preset, projector, names)
 
 

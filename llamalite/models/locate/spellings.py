@@ -7,39 +7,32 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamalite import config
+from llamalite.models.locate.answers import Located
 from llamalite.models.names.catalog import find_entry
 from llamalite.models.store.named import folded
-
-if TYPE_CHECKING:
-    from llamalite.models.store.model import InstalledModel
 
 _HUB = re.compile(r"^hf:(?://)?")
 
 
-def known_as(
-    names: Sequence[str], path: Path, found: InstalledModel | None = None
-) -> tuple[str, ...]:
+def known_as(located: Located, path: Path) -> tuple[str, ...]:
     """Return all that a model may be called, as the configuration spells it where it does.
 
     Args:
-        names: those on the way to the model, which come first.
-        path: its file, of a split model the first part.
-        found: what is installed there; None = it is looked for where that matters.
+        located: what the name means; the names on the way to the model come first.
+        path: its file, of a split model the first part; it may have been fetched since.
     """
     if not config.is_configured() or not (configured := config.load_config().models):
-        return tuple(names)
+        return located.names
     from llamalite.models.store.finding import find_at
     from llamalite.models.store.installed import installed_models
 
-    model = found or find_at(path, installed_models())
+    model = located.installed if located.path else find_at(path, installed_models())
     others = (model.name, *model.spellings()) if model else ()
     known: dict[str, None] = {}
-    for name in (*names, *others, os.path.abspath(path)):
+    for name in (*located.names, *others, os.path.abspath(path)):
         same = [key for key in configured if _plain(key) == _plain(name)]
         known |= dict.fromkeys([name, *same])
     return tuple(known)

@@ -108,10 +108,6 @@ def _check_model(path: Path) -> None:
     with GGUFReader(path) as reader:
         check_type(path, reader.summary.type, reader.summary.architecture)
     check_file_name(_target_name(path), str(path.parent))
-    if path.name.startswith("."):
-        raise InvalidParameter(
-            f"{path} is hidden, and so it would be in the folder for models: give it another name"
-        )
 
 
 def _check_other(alias: str, path: Path, found: InstalledModel | None) -> None:
