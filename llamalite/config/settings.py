@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from llamalite.config.cache_types import CACHE_TYPES
 from llamalite.config.fields import (
     MAX_INT32,
     MAX_UINT32,
@@ -42,9 +43,6 @@ _LOADING: dict[str, tuple[int, int, str]] = {
     "n_threads_batch": (1, _MOST_THREADS, "threads for prefill; none = as n_threads"),
     "n_gpu_layers": (-1, MAX_INT32, "layers on the GPU; -1 = all, none = all if there is a GPU"),
 }
-
-CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-"""What a cache can hold keys and values as, by ggml's names."""
 
 
 def _cache_type(what: str) -> Any:

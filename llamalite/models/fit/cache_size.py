@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from llamalite.config.settings import CACHE_TYPES as CACHE_TYPE_NAMES
+from llamalite.config.cache_types import CACHE_TYPES as CACHE_TYPE_NAMES
 from llamalite.errors import InvalidParameter
 from llamalite.gguf.constants import BLOCKS, GGMLType
 from llamalite.models.fit.model_shape import Layer, ModelShape
