@@ -132,7 +132,7 @@ def mutated(content: bytes, changes: Sequence[tuple[str, int, Any]]) -> bytes:
 
 
 @settings(
-    max_examples=7000,
+    max_examples=3000,
     derandomize=True,
     deadline=None,
     database=None,
