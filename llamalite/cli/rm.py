@@ -3,11 +3,11 @@
 Usage:
   llamalite rm [-f] [--json] [--quiet] [--] NAME...
 
-NAME is one that `llamalite list` or `llamalite alias` prints, or a beginning of a model's that no
-other has; damaged models have their file's. Of an alias or a preset only the name goes. A model's
-file goes with its last name: while aliases, presets, hard links or other revisions need it, it
-stays. Of a link only the link goes. A model that a program has loaded is refused, and so is what a
-symbolic link here leads to.
+NAME is one that `llamalite list` or `llamalite alias` prints, or whole words that a model's name
+begins with and no other's (`tinyllama`); damaged models have their file's. Of an alias or a preset
+only the name goes. A model's file goes with its last name: while aliases, presets, hard links or
+other revisions need it, it stays. Of a link only the link goes. A model that a program has loaded
+is refused, and so is what a symbolic link here leads to.
 
 Options:
   -f, --force    don't ask
