@@ -5,17 +5,16 @@ Owns that choice. Imports `models`, `gguf` and `errors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llamalite.gguf import GGUFReader
+from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.wording import size_text
 from llamalite.models.fit.plan import Projector
 from llamalite.models.locate import HubTarget, Located, UrlTarget, locate
 from llamalite.models.locate.here import find_projector
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
@@ -36,14 +36,13 @@ from llamalite.cli.options import Options, parse, shown
 from llamalite.cli.shown_settings import Said, said_of
 from llamalite.errors import BadField, InvalidParameter
 from llamalite.gguf import GGUFReader
+from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.wording import size_text
 from llamalite.models.locate import UrlTarget
 
 if TYPE_CHECKING:
     from llamalite.models.fit.plan import Plan
     from llamalite.models.store.installed import InstalledModel
-
-Say = Callable[[str], None]
 
 _SOURCES = {
     "hub": "the Hub",

@@ -6,7 +6,7 @@ everything below the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from llamalite.errors import BadField, ModelLoadError
 from llamalite.ffi.library import Library
 from llamalite.gguf import GGUFReader
 from llamalite.gguf.sanity import check_runnable
-from llamalite.libs.transfer.progress import say_on_stderr
+from llamalite.libs.transfer.progress import Say, say_on_stderr
 from llamalite.models.fit.cache_size import cache_types
 from llamalite.models.fit.machine import this_machine
 from llamalite.models.fit.plan import DEFAULT_N_CTX, check_fits, context_length
@@ -27,8 +27,6 @@ from llamalite.models.resolve import Resolved
 from llamalite.models.store.in_use import Hold, hold
 from llamalite.models.store.records import remember_use
 from llamalite.text.templates import ChosenTemplate, choose_template
-
-Say = Callable[[str], None]
 
 _ALL_LAYERS = 2**31 - 1
 

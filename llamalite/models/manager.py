@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamalite import config as settings
 from llamalite.errors import ModelNotFound
-from llamalite.libs.transfer.progress import say_on_stderr
+from llamalite.libs.transfer.progress import Say, say_on_stderr
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from llamalite.models.locate import Located
     from llamalite.models.store.model import InstalledModel
 
-Say = Callable[[str], None]
 ProgressCallback = Callable[[int, "int | None"], Any]
 """Takes how many bytes are here and how many there are in all, None while that isn't known. The
 first never falls."""

@@ -6,12 +6,12 @@ Owns that step alone: `locate` reads names, `pull` fetches. May import both, and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalite.errors import DownloadError, ModelNotFound
+from llamalite.libs.transfer.progress import Say
 from llamalite.models.locate import HubTarget, Located, locate
 from llamalite.models.locate.here import find_projector
 from llamalite.models.locate.spellings import known_as
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from llamalite.models.pull import Report
 
 __all__ = ["Resolved", "resolve", "resolve_model"]
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

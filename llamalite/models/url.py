@@ -28,10 +28,7 @@ from llamalite.libs.transfer.source import Source
 from llamalite.libs.transfer.space import check_space, more_room, unwritable
 from llamalite.libs.transfer.wording import without_login
 from llamalite.models.hub.cache import file_lock
-from llamalite.models.names.safety import check_file_name
-
-PARTIAL_FOLDER = ".partial"
-"""Below the folder for models: what is being fetched, out of sight of whoever looks for models."""
+from llamalite.models.names.safety import PARTIAL_FOLDER, check_file_name
 
 _VARIABLE = "LLAMALITE_MODELS_DIR"
 _EXPECTED = Expected(begins=b"GGUF")

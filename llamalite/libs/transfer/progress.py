@@ -16,6 +16,10 @@ from llamalite.libs.transfer.wording import printable, size_text
 Say = Callable[[str], None]
 
 
+def say_nothing(line: str) -> None:
+    """Take a line and show it to nobody."""
+
+
 def say_on_stderr(line: str) -> None:
     """Print a line for a person, where it can't get into a program's output; never fails."""
     with contextlib.suppress(OSError, ValueError):  # closed, or on a full disk

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from llamalite.errors import DoesNotFit
+from llamalite.libs.transfer.progress import Say
 from llamalite.libs.transfer.wording import size_text
 from llamalite.models.fit.cache_size import ContextSettings
 from llamalite.models.fit.estimate import Estimate, ModelBytes, Share
@@ -20,8 +21,6 @@ from llamalite.models.fit.model_keys import Header
 
 DEFAULT_N_CTX = 8192
 """Tokens of a context where none is asked for and the model was trained for more."""
-
-Say = Callable[[str], None]
 
 _STEP = 256  # contexts grow by this many tokens
 _MOST_TOKENS = 1 << 24  # where a file doesn't say for how many it was trained

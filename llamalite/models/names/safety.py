@@ -12,6 +12,12 @@ from llamalite.errors import InvalidParameter
 
 __all__ = ["check_file_name", "check_name", "is_safe", "shown", "unsafe_reason"]
 
+PARTIAL_FOLDER = ".partial"
+"""The folder in models_dir where models from addresses grow; hidden, so no model's name."""
+
+FETCHING = ".fetch-"
+"""How folders in models_dir begin where models from packages are unpacked; likewise."""
+
 _LONGEST_PART = 255
 _LONGEST_PATH = 1000
 

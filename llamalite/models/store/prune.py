@@ -11,12 +11,13 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from llamalite import config
 from llamalite.errors import ModelError
+from llamalite.libs.transfer.progress import Say, say_nothing
 from llamalite.models.hub.cache import (
     PARTIAL_SUFFIX,
     blob_lock,
@@ -24,6 +25,7 @@ from llamalite.models.hub.cache import (
     file_lock,
     repo_folder,
 )
+from llamalite.models.names.safety import FETCHING, PARTIAL_FOLDER
 from llamalite.models.store import bounds
 from llamalite.models.store.atomic import UNFINISHED, locked
 from llamalite.models.store.importing import STAGING
@@ -39,8 +41,6 @@ from llamalite.models.store.records import (
 from llamalite.models.store.snapshots import all_files, repo_folders, telling, walk
 from llamalite.models.store.unlinking import drop, remove_if_empty
 
-Say = Callable[[str], None]
-
 PARTIAL = "partial download"
 DANGLING = "link to nothing"
 RECORD = "record of a file that is gone"
@@ -50,8 +50,6 @@ UNWRITTEN = "unfinished record"
 DAMAGED = "damaged record"
 
 _PARTIAL_SUFFIXES = (PARTIAL_SUFFIX, ".incomplete")
-_URL_PARTIAL = ".partial"  # the folder in models_dir where models from addresses grow
-_FETCHING = ".fetch-"  # the same, for those from wheels
 _ABANDONED_AFTER_S = 24 * 3600.0
 _MAGIC = b"GGUF"
 
@@ -83,7 +81,7 @@ def find_leftovers(say: Say | None = None) -> list[Leftover]:
         say: takes a line about each folder that can't be read or leads out of where anything may be
             removed, and in which nothing was looked for.
     """
-    say = say or _quiet
+    say = say or say_nothing
     folder, cache = config.models_dir(), cache_folder()
     found = [*_in_cache(cache, say), *_in_models_dir(folder, say), *_in_home(say)]
     once = {bounds.place_of(left.path): left for left in reversed(found)}  # one may hold the other
@@ -117,7 +115,7 @@ def remove_leftovers(leftovers: Iterable[Leftover], say: Say) -> list[Leftover]:
 
 
 def _in_models_dir(folder: Path, say: Say) -> Iterator[Leftover]:
-    partial = folder / _URL_PARTIAL
+    partial = folder / PARTIAL_FOLDER
     for path in _children(partial) if bounds.is_own(partial, say) else []:
         left = Leftover(path, PARTIAL, _size(path))
         if path.suffix == ".part" and _is_free(left):
@@ -266,7 +264,7 @@ def _is_abandoned(path: Path) -> bool:
     if path.name.startswith(STAGING):
         return not is_held(path)
     age_s = time.time() - status.st_mtime
-    return path.name.startswith(_FETCHING) and age_s > _ABANDONED_AFTER_S
+    return path.name.startswith(FETCHING) and age_s > _ABANDONED_AFTER_S
 
 
 def _blob_name(link: Path) -> str | None:
@@ -281,7 +279,3 @@ def _is_gguf(path: Path) -> bool:
             return stream.read(len(_MAGIC)) == _MAGIC
     except OSError:
         return False
-
-
-def _quiet(line: str) -> None:
-    """Say nothing."""

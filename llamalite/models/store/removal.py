@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llamalite import config
 from llamalite.errors import InvalidParameter, ModelError, ModelNotFound
+from llamalite.libs.transfer.progress import Say, say_nothing
 from llamalite.models.names.safety import shown
 from llamalite.models.store.bounds import check_inside, place_of, way_of
 from llamalite.models.store.finding import find_at, find_model, stands_for
@@ -26,8 +27,6 @@ from llamalite.models.store.unlinking import freed_by, goes_with, unlink_file
 
 if TYPE_CHECKING:
     from llamalite.config import ModelConfig
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def plan_removal(names: Sequence[str], say: Say | None = None) -> list[Removal]:
             Hub's cache.
     """
     models, damaged = survey()
-    there, named = [*models, *damaged], all_named(say or _quiet)
+    there, named = [*models, *damaged], all_named(say or say_nothing)
     aliases = [key for key in named if any(same_name(key, name) for name in names)]
     _check_unneeded(aliases, named)
     others = [name for name in names if not any(same_name(name, alias) for alias in aliases)]
@@ -76,7 +75,7 @@ def plan_removal(names: Sequence[str], say: Say | None = None) -> list[Removal]:
     own = dict.fromkeys(_own_name(name, there) for name in others if name not in unread)
     plan = [Removal(name, name, None, note="what it stood for can't be read") for name in unread]
     unnamed: dict[InstalledModel, str | None] = {}  # and the last of its names
-    whole = all_names(_quiet) if aliases else {}
+    whole = all_names(say_nothing) if aliases else {}
     for alias in aliases:
         model = stands_for(alias, whole, models)
         # Its own name went before, and others kept the file.
@@ -138,7 +137,7 @@ def remove_aliases(names: Sequence[str]) -> list[str]:
         InvalidParameter: another name stands for one of them; likewise.
         ModelError: one can't be removed.
     """
-    models, named = installed_models(), all_named(_quiet)
+    models, named = installed_models(), all_named(say_nothing)
     aliases = []
     for name in names:
         alias = next((key for key in named if same_name(key, name)), None)
@@ -151,7 +150,7 @@ def remove_aliases(names: Sequence[str]) -> list[str]:
             )
         aliases.append(alias)
     _check_unneeded(aliases, named)
-    whole = all_names(_quiet) if aliases else {}
+    whole = all_names(say_nothing) if aliases else {}
     for alias in aliases:
         model = stands_for(alias, whole, models) if alias in named else None
         remove_named(alias)
@@ -265,7 +264,3 @@ def _shares(one: InstalledModel, other: InstalledModel) -> bool:
         return os.path.samefile(one.path, other.path)
     except OSError:
         return False
-
-
-def _quiet(line: str) -> None:
-    """Say nothing."""

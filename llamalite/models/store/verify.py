@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from llamalite.errors import LlamaliteError, ModelNotFound
 from llamalite.libs.transfer.expected import Expected
+from llamalite.libs.transfer.progress import Say, say_nothing
 from llamalite.models.names.safety import shown
 from llamalite.models.store.digests import file_digest
 from llamalite.models.store.finding import find_model, stands_for
@@ -23,8 +24,6 @@ from llamalite.models.store.model import InstalledModel
 from llamalite.models.store.records import read_record, update_record
 
 State = Literal["right", "wrong", "unknown", "unreadable"]
-Say = Callable[[str], None]
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_OID = re.compile(r"[0-9a-f]{40}")
 
@@ -72,7 +71,7 @@ def verify_models(names: Sequence[str], say: Say) -> Iterator[Verdict]:
 
 
 def _named(name: str, models: Sequence[InstalledModel]) -> InstalledModel:
-    found = stands_for(name, all_names(_quiet), models) or find_model(name, models)
+    found = stands_for(name, all_names(say_nothing), models) or find_model(name, models)
     if found is None:
         raise ModelNotFound(f"no model here is called {shown(name)}: see 'llamalite list'")
     return found
@@ -129,7 +128,3 @@ def _verdict(model: InstalledModel, path: Path, recorded: str | None) -> Verdict
         return Verdict(model, path, "unknown", None, found)
     state: State = "right" if found == expected.digest else "wrong"
     return Verdict(model, path, state, expected.digest, found)
-
-
-def _quiet(line: str) -> None:
-    """Say nothing."""

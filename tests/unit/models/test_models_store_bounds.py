@@ -76,7 +76,7 @@ def link_the_folder_for_models(models: Path, outside: Path) -> None:
     (models / "sub").symlink_to(outside / "sub")
     (models / ".partial").symlink_to(outside / "partial")
     (models / f"{STAGING}x").symlink_to(outside / "staging")
-    (models / f"{prune._FETCHING}x").symlink_to(outside / "staging")
+    (models / f"{prune.FETCHING}x").symlink_to(outside / "staging")
     (models / ".lock").symlink_to(outside / "made-by-a-lock")
     (models / "loop").symlink_to("loop")
     (models / "up").symlink_to(outside.parent)
@@ -157,7 +157,7 @@ def test_no_link_leads_a_removal_out(models: Path, cache: Path, tmp_path: Path) 
         assert any(name in line and "is left alone" in line for line in said), name
     assert not any("\n" in line for line in said)
     left = {path.name for path in models.iterdir()}
-    assert left == {".lock", ".partial", f"{STAGING}x", f"{prune._FETCHING}x", "loop", "sub", "up"}
+    assert left == {".lock", ".partial", f"{STAGING}x", f"{prune.FETCHING}x", "loop", "sub", "up"}
     # What led nowhere, or out by a link of its own, is gone from the cache.
     assert not list((cache / "models--o--file" / "snapshots").rglob("*.gguf"))
     assert not list((cache / "models--o--blob").rglob("*.gguf"))

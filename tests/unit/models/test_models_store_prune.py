@@ -171,18 +171,18 @@ def test_leftovers_in_the_folder_for_models(models: Path, tmp_path: Path) -> Non
     outside.mkdir()
     (outside / "theirs.gguf").symlink_to(tmp_path / "nothing")
     (models / "sub").symlink_to(outside, target_is_directory=True)
-    for name in (f"{wheel._STAGING}old", f"{wheel._STAGING}new"):
+    for name in (f"{wheel.FETCHING}old", f"{wheel.FETCHING}new"):
         (models / name).mkdir()
-    os.utime(models / f"{wheel._STAGING}old", (1, 1))
+    os.utime(models / f"{wheel.FETCHING}old", (1, 1))
     found = find_leftovers()
     assert {(left.path.name, left.what) for left in found} == {
         ("h%2Fm.gguf.part", prune.PARTIAL),
         ("dangling.gguf", prune.DANGLING),
-        (f"{wheel._STAGING}old", prune.UNDONE),
+        (f"{wheel.FETCHING}old", prune.UNDONE),
     }
     assert remove_leftovers(found, print) == found
     left = {path.name for path in models.iterdir()}
-    assert left == {url.PARTIAL_FOLDER, "sub", f"{wheel._STAGING}new"}
+    assert left == {url.PARTIAL_FOLDER, "sub", f"{wheel.FETCHING}new"}
     assert not list(partial.glob("*.json"))
     assert (outside / "theirs.gguf").is_symlink()
 
