@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from models_tiny_wheel import CONTENT, FILE, MEMBER, REPO, make_wheel
+from support.gguf_models import write_llama
 from support.loopback_hub import LoopbackHub
 
 from llamalite.libs.transfer.reach import forget_answers
@@ -91,3 +92,23 @@ def closed_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "home" / "models"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Callable[..., bytes]:
+    def make(name: str = "Tiny", **changes: object) -> bytes:
+        return write_llama(tmp_path / "made.gguf", **{"general.name": name, **changes}).read_bytes()
+
+    return make

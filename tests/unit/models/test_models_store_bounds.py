@@ -29,13 +29,6 @@ GONE = "f" * 40
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "home" / "models"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
 def cache(tmp_path: Path) -> Path:
     (tmp_path / "hub").mkdir()
     return tmp_path / "hub"

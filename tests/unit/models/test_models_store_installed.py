@@ -27,26 +27,6 @@ from llamalite.models.store.verify import verify_models
 REPO = "owner/Tiny-GGUF"
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "home" / "models"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Callable[..., bytes]:
-    def make(name: str = "Tiny", **changes: object) -> bytes:
-        return write_llama(tmp_path / "made.gguf", **{"general.name": name, **changes}).read_bytes()
-
-    return make
-
-
 def names(**how: object) -> list[str]:
     return [model.name for model in installed_models(**how)]  # type: ignore[arg-type]
 

@@ -31,23 +31,6 @@ from llamalite.models.store.verify import verify_models
 REPO = "owner/Tiny-GGUF"
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "home" / "models"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Callable[[str], bytes]:
-    return lambda name: write_llama(tmp_path / "made.gguf", **{"general.name": name}).read_bytes()
-
-
 def states(*names: str) -> dict[str, str]:
     return {v.path.name: v.state for v in verify_models(names, print)}
 

@@ -29,23 +29,6 @@ REPO = "owner/Tiny-GGUF"
 NAME = f"{REPO}:Q4_0"
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "home" / "models"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Callable[[str], bytes]:
-    return lambda name: write_llama(tmp_path / "made.gguf", **{"general.name": name}).read_bytes()
-
-
 def names() -> list[str]:
     return [model.name for model in installed_models()]
 
