@@ -8,9 +8,9 @@ is made.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +18,11 @@ import numpy.typing as npt
 
 from llamalite.config import SamplingConfig
 from llamalite.config.layers import effective, load_config
-from llamalite.core.adapter import LoraAdapter
-from llamalite.core.batch import Batch
-from llamalite.core.context import Context
-from llamalite.engine.embedding import Embedder, check_pooling
-from llamalite.engine.generation import Generation, GenerationResult, GenerationStream
-from llamalite.engine.loading import Loaded, load
+from llamalite.engine.embedding import check_pooling
+from llamalite.engine.engine import Engine
+from llamalite.engine.request import EmbeddingRequest, EngineOptions, GenerationRequest
+from llamalite.engine.result import GenerationResult
+from llamalite.engine.stream import GenerationStream
 from llamalite.libs.transfer.progress import say_on_stderr
 from llamalite.models.resolve import Resolved, resolve
 from llamalite.text.bos import needs_bos
@@ -43,13 +42,14 @@ Message = Mapping[str, Any]
 class LLM:
     """A model ready to generate, in this process.
 
-    Calls from several threads wait for each other. There is one generation at a time: a stream
-    that hasn't ended raises EngineClosed after another one has started.
+    Any thread may call; up to `n_parallel` generations are computed together, others wait for
+    their turn. Whoever waits for text computes it, for all of them. Tokens that an earlier prompt
+    or answer had at its beginning are not computed again.
 
     Args:
         model: a path to a GGUF file, or a name such as "smollm2:135m" that is fetched if needed;
             None = the configured default model.
-        n_ctx: context length in tokens; 0 = the model's own.
+        n_ctx: context length in tokens, for each generation; 0 = the model's own.
         n_batch: most tokens computed in one call.
         n_ubatch: most tokens computed at once.
         n_threads: threads for decoding.
@@ -59,6 +59,7 @@ class LLM:
         cache_type_v: types but f16, bf16 and f32 need flash attention.
         chat_template: name or Jinja text of a template to use instead of the model's own.
         pooling: how `embed` pools; None = as the model says, else mean.
+        n_parallel: generations computed at once, each with a context of its own.
         loras: (path, scale) of adapters to apply, instead of those of a preset.
         force: load the model even if it doesn't fit into memory.
         say: gets one line for everything worth knowing (what is fetched, which template …);
@@ -90,6 +91,7 @@ class LLM:
         cache_type_v: str | None = None,
         chat_template: str | None = None,
         pooling: Pooling | None = None,
+        n_parallel: int = 1,
         loras: Iterable[tuple[str | os.PathLike[str], float]] | None = None,
         force: bool = False,
         say: Callable[[str], None] | None = None,
@@ -111,48 +113,31 @@ class LLM:
         given = {name: value for name, value in given.items() if value is not None}
         effective(given)  # a wrong value is said before anything is fetched
         self._say = say or say_on_stderr
-        self._lock = threading.RLock()
-        self._running: GenerationStream | None = None
         if not isinstance(model, Resolved):
             model = resolve(load_config().default_model if model is None else model, say=say)
-        self._loaded = load(model, given, say, force=force)
-        try:
-            self._prepare(self._loaded, pooling)
-        except BaseException:
-            self._loaded.close()
-            raise
-        self.load_s = time.perf_counter() - started
-
-    def _prepare(self, loaded: Loaded, pooling: Pooling | None) -> None:
-        """Make what generating needs of a loaded model."""
-        self.model_path, self.library = loaded.path, loaded.library
-        self._model, self._params = loaded.model, loaded.params
+        options = EngineOptions(n_parallel=n_parallel)
+        self._engine = Engine.load(model, options, say=say, force=force, **given)
+        loaded = self._loaded = self._engine.loaded
+        self.model_path, self.library, self._model = loaded.path, loaded.library, loaded.model
         self._template: ChatTemplate | None = None
+        self._pooling = pooling
         self.sampling = loaded.defaults.sampling
         self.system_prompt = loaded.defaults.system_prompt
         self._opening = [{"role": role, "content": text} for role, text in loaded.defaults.messages]
-        self._context = Context(self._model, **self._params)
         asked = loaded.defaults.settings.get("n_ctx")
         if asked and self.n_ctx != asked:
             self._say(f"context: {self.n_ctx} tokens, because libllama rounds {asked} up")
-        self._batch = Batch(self._context.n_batch, self._model.vocab.n_tokens)
-        self._pooling = pooling
-        self._embedder: Embedder | None = None
-        self._adapters = [
-            (LoraAdapter(self._model, path), scale) for path, scale in loaded.defaults.adapters
-        ]
-        if self._adapters:
-            self._context.set_loras(self._adapters)
+        self.load_s = time.perf_counter() - started
 
     @property
     def n_ctx(self) -> int:
         """Context length in tokens."""
-        return self._context.n_ctx
+        return self._engine.facts.n_ctx
 
     @property
     def n_threads(self) -> int:
         """Threads used for decoding."""
-        return self._context.n_threads
+        return self._engine.facts.n_threads
 
     @property
     def library_release(self) -> str:
@@ -197,8 +182,7 @@ class LLM:
             InvalidParameter: a parameter is unknown or out of range.
             ConstraintError: the grammar is faulty or can't be met.
         """
-        with self._lock:
-            return _drain(self.stream(prompt, sampling, **overrides))
+        return _drain(self.stream(prompt, sampling, **overrides))
 
     def stream(
         self, prompt: Prompt, sampling: SamplingConfig | None = None, **overrides: Any
@@ -222,8 +206,7 @@ class LLM:
             TemplateError: the model's chat template refuses the messages.
             ContextLengthExceeded: the conversation doesn't fit.
         """
-        with self._lock:
-            return _drain(self.stream_chat(messages, sampling, **overrides))
+        return _drain(self.stream_chat(messages, sampling, **overrides))
 
     def stream_chat(
         self, messages: Sequence[Message], sampling: SamplingConfig | None = None, **overrides: Any
@@ -273,13 +256,12 @@ class LLM:
         self, tokens: Sequence[int], sampling: SamplingConfig | None, overrides: dict[str, Any]
     ) -> GenerationStream:
         config = (sampling or self.sampling).replace(**overrides)
-        with self._lock:
-            if self._running is not None:
-                self._running.supersede()
-            prompt = self._model.vocab.as_array(tokens)
-            generation = Generation(self._context, self._batch, prompt, config, self.load_s)
-            self._running = GenerationStream(generation, self._lock)
-            return self._running
+        return GenerationStream(
+            self._engine.submit(GenerationRequest(tokens, config)), self._with_load_time
+        )
+
+    def _with_load_time(self, result: GenerationResult) -> GenerationResult:
+        return replace(result, timings=replace(result.timings, load_s=self.load_s))
 
     def embed(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
         """Return normalised embeddings, float32[n_texts, n_embd_out].
@@ -291,18 +273,12 @@ class LLM:
             ContextLengthExceeded: a text is longer than n_batch or the context.
         """
         items = [texts] if isinstance(texts, str) else list(texts)
-        with self._lock:
-            if self._embedder is None:
-                self._embedder = Embedder(self._model, self._params, self._pooling, self._adapters)
-            rows = [self._embedder.embed(self.tokenize(text)) for text in items]
-        return np.stack(rows) if rows else np.empty((0, self._model.n_embd_out), np.float32)
+        prompts = [self.tokenize(text) for text in items]
+        return self._engine.embed(EmbeddingRequest(prompts, self._pooling)).result()
 
     def close(self) -> None:
         """Free the model; later calls raise EngineClosed."""
-        with self._lock:
-            if self._running is not None:
-                self._running.close()
-            self._loaded.close()
+        self._engine.close()
 
     def __enter__(self) -> LLM:
         return self

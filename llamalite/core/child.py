@@ -41,6 +41,9 @@ _BOOT = (
     "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
 _MARK = "LLAMALITE_CHILD"
+TEST, ENGINE = "1", "engine"
+"""Kinds of children: a test starts no process, an engine may test a library first."""
+
 _PAUSE_S = 0.1
 _LAST_LOOKS = 10
 _LAST_WAIT_S = 3.0
@@ -55,6 +58,32 @@ def python() -> str | None:
     return os.environ.get("LLAMALITE_PYTHON", "").strip() or interpreter()
 
 
+def command_for(module: str) -> list[str]:
+    """Return the command line that runs a module of llamalite.
+
+    Raises:
+        FileNotFoundError: there is no interpreter.
+    """
+    program = python()
+    if program is None:
+        raise FileNotFoundError("there is no Python program to start: set LLAMALITE_PYTHON")
+    return [program, "-c", _BOOT, module]
+
+
+def tell_ending(code: int) -> str:
+    """Say what a process's exit code means; negative ones are signals."""
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+        return f"{name}: {_SIGNALS[name]}" if name in _SIGNALS else name
+    code &= 0xFFFFFFFF
+    if code in _WINDOWS_CODES:
+        return f"{code:#x}: {_WINDOWS_CODES[code]}"
+    return f"it ended with exit code {code}"
+
+
 class Child:
     """A running module, given one text and read line by line.
 
@@ -67,20 +96,18 @@ class Child:
     """
 
     def __init__(self, module: str, request: str) -> None:
-        program = python()
-        if program is None:
-            raise FileNotFoundError("there is no Python program to start: set LLAMALITE_PYTHON")
-        if os.environ.get(_MARK):
+        command = command_for(module)
+        if os.environ.get(_MARK) == TEST:
             raise PermissionError("a child process of llamalite starts no other")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
         try:
             self._process = subprocess.Popen(
-                [program, "-c", _BOOT, module],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env=_environment(),
+                env=environment(TEST),
                 creationflags=flags,
                 start_new_session=True,  # so that what it starts can be ended with it
             )
@@ -142,17 +169,7 @@ class Child:
 
     def ending(self) -> str:
         """Say what ended it, once its lines have ended."""
-        code = self._process.wait()
-        if code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                return f"signal {-code}"
-            return f"{name}: {_SIGNALS[name]}" if name in _SIGNALS else name
-        code &= 0xFFFFFFFF
-        if code in _WINDOWS_CODES:
-            return f"{code:#x}: {_WINDOWS_CODES[code]}"
-        return f"it ended with exit code {code}"
+        return tell_ending(self._process.wait())
 
     def complaint(self) -> str:
         """Return the last line it wrote to stderr, shortened; may be empty."""
@@ -190,8 +207,12 @@ def close_children() -> None:
             child.close()
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, in which the child finds the same llamalite."""
+def environment(kind: str = "") -> dict[str, str]:
+    """Return this process's environment, in which a child finds the same llamalite.
+
+    Args:
+        kind: TEST, ENGINE, or "" for a process that is nobody's child.
+    """
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     dropped = {"LLAMALITE_LOG", "PYTHONSTARTUP"}
@@ -200,16 +221,23 @@ def _environment() -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONIOENCODING": "utf-8",
-        _MARK: "1",
+        _MARK: kind,
         "GGML_NO_BACKTRACE": "1",  # a debugger attached to a dying child would take seconds
     }
 
 
-def be_a_child(limit_s: float) -> None:
+def is_a_child() -> bool:
+    """Say whether this process was started as a child of llamalite."""
+    return bool(os.environ.get(_MARK))
+
+
+def be_a_child(limit_s: float | None = None) -> None:
     """Keep this process's death quick and quiet, and see that it doesn't outlive its parent.
 
+    On Linux the system ends it with the thread that started it; elsewhere it has to watch a pipe.
+
     Args:
-        limit_s: the system ends it after that, whatever it does.
+        limit_s: the system ends it after that, whatever it does; None = never.
     """
     if sys.platform == "win32":
         ctypes.windll.kernel32.SetErrorMode(0x0001 | 0x0002)  # no dialogs for crashes
@@ -218,8 +246,9 @@ def be_a_child(limit_s: float) -> None:
 
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(round(limit_s))
+    if limit_s is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(round(limit_s))
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

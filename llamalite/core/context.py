@@ -65,7 +65,9 @@ class Context(Owned):
         n_batch: most tokens in one batch.
         n_seq_max: number of sequences.
         memory: its KV cache or recurrent state.
+        swa_full: whether layers with a sliding window keep as many cells as the others.
         cache_key: what besides the model decides the form of the cache.
+        n_computed: batches computed so far; copies between streams take place with the next one.
 
     Raises:
         InvalidParameter: a size is out of range.
@@ -86,6 +88,7 @@ class Context(Owned):
             params["flash_attn"] = params.pop("flash_attn_type") == 1
         apply_params(struct, layout, params, library.release)
         self.kv_unified = bool(getattr(struct, "kv_unified", True))
+        self.swa_full = bool(struct.swa_full)
         self.cache_key = (struct.type_k, struct.type_v, self.kv_unified)
         self._check_room(struct.n_ctx or model.n_ctx_train)
         native_log.forget()
@@ -104,6 +107,7 @@ class Context(Owned):
         self.pooling = PoolingType(library.llama_pooling_type(handle))
         self.memory = Memory(self)
         self._n_ubatch: int = library.llama_n_ubatch(handle)
+        self.n_computed = 0
         self._causal = True
         self._views: dict[int, npt.NDArray[np.float32]] = {}
         self._outputs: npt.NDArray[np.int8] = np.zeros(0, np.int8)
@@ -212,6 +216,7 @@ class Context(Owned):
             kind, text = _ERRORS.get(code, (FatalDecode, "decoding failed"))
             reason = native_log.recent_errors()
             raise kind(f"{text} (code {code}{'; ' + reason if reason else ''})", code=code)
+        self.n_computed += 1
 
     def _run_watched(self, function: Any, handle: int, batch: Batch) -> int:
         stop = threading.Event()
@@ -222,6 +227,11 @@ class Context(Owned):
             return int(call_watched(lambda: function(handle, batch.struct), stop))
         finally:
             self.library.llama_set_abort_callback(handle, None, None)
+
+    def synchronize(self) -> None:
+        """Wait until a device has computed what decode has begun; on the CPU it has already."""
+        with self.in_use() as handle:
+            self.library.llama_synchronize(handle)
 
     def logits(self, row: int = -1) -> npt.NDArray[np.float32]:
         """Return float32[n_vocab] for a row of the last batch that asked for output.

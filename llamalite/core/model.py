@@ -140,6 +140,11 @@ class Model(Owned):
         return self._number("n_layer")
 
     @cached_property
+    def n_swa(self) -> int:
+        """Width of the sliding attention window in tokens; 0 = every token sees all before it."""
+        return self._number("n_swa")
+
+    @cached_property
     def n_params(self) -> int:
         """Number of weights."""
         return self._number("n_params")

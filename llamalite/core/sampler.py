@@ -1,9 +1,7 @@
 """Sampler chains: how a token is picked from a row of logits.
 
-Owns the native chain and the order of its parts. Grammars stay outside the chain: a token is
-sampled first and checked, and only a rejected one costs a mask over the vocabulary.
-
-Imports numpy, `ffi`, `constraint`, `llamalite.errors` and its own siblings.
+Owns the native chain and the order of its parts. Doesn't know constraints: `grammar` is one of
+those. Imports numpy, `ffi`, `llamalite.errors` and its own siblings.
 """
 
 from __future__ import annotations
@@ -11,29 +9,26 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llamalite.constraint.gbnf import check_grammar
+from llamalite.core.candidates import CANDIDATE, Ids, Logits, array_of, candidates_of
 from llamalite.core.owned import Owned
-from llamalite.errors import ConstraintError, InvalidParameter
+from llamalite.errors import InvalidParameter
 from llamalite.ffi import compat
 from llamalite.ffi.structs import (
     DEFAULT_SEED,
     LogitBias,
     SamplerChainParams,
-    TokenDataArray,
+    TokenData,
 )
 
 if TYPE_CHECKING:
     from llamalite.core.context import Context
     from llamalite.core.vocab import Vocab
-
-CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
-"""llama_token_data."""
 
 _MIROSTAT_M = 100
 _SELECTORS = frozenset({"greedy", "dist", "mirostat", "mirostat_v2", "adaptive_p"})
@@ -62,8 +57,6 @@ class SamplerChain(Owned):
         self.library = vocab._model.library
         self.n_ctx = n_ctx or vocab._model.n_ctx_train
         self.names: list[str] = []
-        self._grammar: Owned | None = None
-        self._candidates: npt.NDArray[Any] | None = None
         chain = self.library.llama_sampler_chain_init(SamplerChainParams(True))
         super().__init__(chain, self.library.llama_sampler_free, vocab._model)
 
@@ -196,114 +189,61 @@ class SamplerChain(Owned):
         """Merge candidates that share a prefix, for fill-in-the-middle; after top_k and top_p."""
         return self._add("infill", self.library.llama_sampler_init_infill(self.vocab.handle))
 
-    def grammar(
-        self, text: str, root: str = "root", trigger_words: Sequence[str] = ()
-    ) -> SamplerChain:
-        """Allow only what a GBNF grammar allows.
-
-        Args:
-            text: the grammar; checked here, because some builds abort or hang on faulty ones.
-            root: name of the start rule.
-            trigger_words: constrain only from the first of these words on, the word included;
-                at most 1000 characters together.
-
-        Raises:
-            ConstraintError: the grammar is faulty, or a word is empty or too long.
-        """
-        if self._grammar is not None:
-            raise ConstraintError("the chain has a grammar already", param="grammar")
-        check_grammar(text, root)
-        source, start, lib = text.encode("utf-8"), root.encode("utf-8"), self.library
-        if trigger_words:
-            patterns = (ctypes.c_char_p * 1)(_trigger_pattern(trigger_words))
-            handle = lib.llama_sampler_init_grammar_lazy_patterns(
-                self.vocab.handle, source, start, ctypes.addressof(patterns), 1, None, 0
-            )
-        else:
-            handle = lib.llama_sampler_init_grammar(self.vocab.handle, source, start)
-        if not handle:
-            raise ConstraintError("libllama can't parse this grammar", param="grammar")
-        self._grammar = Owned(handle, lib.llama_sampler_free, self)
-        return self
-
     @property
     def seed(self) -> int:
         """Seed of the last sampler that has one."""
         return int(self.library.llama_sampler_get_seed(self.handle))
 
     def reset(self) -> None:
-        """Forget accepted tokens and start random numbers anew, grammar included."""
+        """Forget accepted tokens and start random numbers anew."""
         self.library.llama_sampler_reset(self.handle)
-        if self._grammar is not None:
-            self.library.llama_sampler_reset(self._grammar.handle)
 
     def accept(self, token: int) -> None:
-        """Tell the samplers of a token chosen elsewhere, such as one of the prompt.
-
-        A grammar isn't told: it constrains only what is generated.
-        """
+        """Tell the samplers of a token that was chosen, or is part of the prompt."""
         self.library.llama_sampler_accept(self.handle, self.vocab.check(token))
+
+    def accept_all(self, tokens: Iterable[int]) -> None:
+        """Accept tokens one after another."""
+        accept, handle = self.library.llama_sampler_accept, self.handle
+        for token in self.vocab.as_array(tokens).tolist():
+            accept(handle, token)
 
     def sample(self, context: Context, row: int = -1) -> int:
         """Pick a token from a row of the last batch, and accept it.
 
         Raises:
             InvalidParameter: the chain has no selector, or the row no output.
-            ConstraintError: the grammar allows no token here.
         """
-        if not self.complete:
-            raise InvalidParameter("the chain has no sampler that selects", param="samplers")
+        self._check_complete()
         if context.model is not self.vocab._model:
             raise InvalidParameter("the chain was made for another model", param="context")
         logits = context.logits(row)
-        if self._grammar is not None:
-            return self._sample_constrained(logits)
         if self.names == ["greedy"]:
             return int(logits.argmax())  # PERF: no candidate list of the whole vocabulary
         return int(self.library.llama_sampler_sample(self.handle, context.handle, row))
 
-    def _sample_constrained(self, logits: npt.NDArray[np.float32]) -> int:
-        assert self._grammar is not None
-        grammar = self._grammar.handle
-        candidates = self._fill(logits)
-        token, _ = self._select(candidates)
-        if not self._allows(grammar, token):
-            candidates = self._fill(logits)
-            array = _array_of(candidates)
-            self.library.llama_sampler_apply(grammar, ctypes.addressof(array))
-            if not np.isfinite(candidates["logit"]).any():
-                raise ConstraintError(
-                    "the grammar allows no token of this vocabulary here", param="grammar"
-                )
-            token, logit = self._select(candidates)
-            if not math.isfinite(logit):
-                raise ConstraintError(
-                    "the other samplers forbid every token that the grammar allows here",
-                    param="grammar",
-                )
-        self.library.llama_sampler_accept(grammar, token)
-        self.library.llama_sampler_accept(self.handle, token)
-        return token
+    def _check_complete(self) -> None:
+        if not self.complete:
+            raise InvalidParameter("the chain has no sampler that selects", param="samplers")
 
-    def _fill(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        if self._candidates is None:
-            self._candidates = np.zeros(len(logits), CANDIDATE)
-        self._candidates["id"] = np.arange(len(logits), dtype=np.int32)
-        self._candidates["logit"] = logits
-        return self._candidates
+    def select(self, logits: Logits, ids: Ids | None = None) -> int:
+        """Pick a token without accepting it.
 
-    def _select(self, candidates: npt.NDArray[Any]) -> tuple[int, float]:
-        selected, left = self._apply(candidates)
-        return int(left["id"][selected]), float(left["logit"][selected])
+        Args:
+            logits: float32[n_vocab].
+            ids: tokens to pick among, at least one; None = all.
 
-    def _allows(self, grammar: int, token: int) -> bool:
-        one = np.array([(token, 1.0, 0.0)], CANDIDATE)
-        array = _array_of(one)
-        self.library.llama_sampler_apply(grammar, ctypes.addressof(array))
-        return bool(np.isfinite(one["logit"][0]))
+        Raises:
+            InvalidParameter: the chain has no selector.
+        """
+        self._check_complete()
+        array = array_of(candidates_of(logits, ids))
+        self.library.llama_sampler_apply(self.handle, ctypes.addressof(array))
+        # NOTE: a sampler may have put its own memory in place of ours.
+        return int(TokenData.from_address(array.data + array.selected * CANDIDATE.itemsize).id)
 
     def apply(self, candidates: npt.NDArray[Any]) -> tuple[int, npt.NDArray[Any]]:
-        """Apply the chain (not the grammar) to candidates, without accepting.
+        """Apply the chain to candidates, without accepting.
 
         Args:
             candidates: CANDIDATE[n], n >= 1; changed in place.
@@ -323,29 +263,10 @@ class SamplerChain(Owned):
         return self._apply(candidates)
 
     def _apply(self, candidates: npt.NDArray[Any]) -> tuple[int, npt.NDArray[Any]]:
-        array = _array_of(candidates)
+        array = array_of(candidates)
         self.library.llama_sampler_apply(self.handle, ctypes.addressof(array))
         if array.data == candidates.ctypes.data:
             return int(array.selected), candidates[: array.size]
         # A sampler put its own memory in place of ours, and may reuse it.
         buffer = (ctypes.c_uint8 * (array.size * CANDIDATE.itemsize)).from_address(array.data)
         return int(array.selected), np.frombuffer(buffer, CANDIDATE).copy()
-
-
-def _trigger_pattern(words: Sequence[str]) -> bytes:
-    # A pattern of ours, because a faulty or very long one would throw or overflow in native code.
-    if not all(word and "\0" not in word for word in words) or sum(map(len, words)) > 1000:
-        raise ConstraintError(
-            "trigger words must not be empty, hold NUL or be over 1000 characters together",
-            param="trigger_words",
-        )
-    choices = "|".join(_escape_regex(word) for word in words)
-    return f"[\\s\\S]*?({choices})[\\s\\S]*".encode()
-
-
-def _escape_regex(text: str) -> str:
-    return "".join(f"\\{char}" if char in "^$\\.*+?()[]{}|/" else char for char in text)
-
-
-def _array_of(candidates: npt.NDArray[Any]) -> TokenDataArray:
-    return TokenDataArray(candidates.ctypes.data, len(candidates), -1, False)

@@ -1,53 +1,72 @@
 """From a SamplingConfig to a sampler chain.
 
-Imports `llamalite.config` and its own siblings.
+Imports numpy, `ffi`, `llamalite.config`, `llamalite.errors` and its own siblings.
 
 Source: the order is llama.cpp's common_sampler_init.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from llamalite.core.sampler import SamplerChain, random_seed
+from llamalite.errors import InvalidParameter
+from llamalite.ffi.structs import DEFAULT_SEED
 
 if TYPE_CHECKING:
     from llamalite.config import SamplingConfig
     from llamalite.core.vocab import Vocab
 
 
-def build_chain(config: SamplingConfig, vocab: Vocab, n_ctx: int) -> SamplerChain:
+def build_chain(config: SamplingConfig, vocab: Vocab, n_ctx: int, index: int = 0) -> SamplerChain:
     """Make the chain that a configuration asks for; samplers that are off are left out.
+
+    Biases and the grammar come before a chain and aren't part of it.
 
     Args:
         config: validated.
         vocab: the vocabulary sampled from.
         n_ctx: what "the whole context" means for penalties.
+        index: which answer of several; added to the seed.
 
     Raises:
-        InvalidParameter: a biased token isn't in the vocabulary.
-        ConstraintError: the grammar is faulty.
         SymbolMissing: this build lacks a sampler that was asked for.
     """
     chain = SamplerChain(vocab, n_ctx)
+    seed = random_seed() if config.seed is None else (config.seed + index) % DEFAULT_SEED
     try:
-        _fill(chain, config)
+        _fill(chain, config, seed)
     except BaseException:
         chain.close()
         raise
     return chain
 
 
-def _fill(chain: SamplerChain, config: SamplingConfig) -> None:
-    seed = random_seed() if config.seed is None else config.seed
+def biases(
+    config: SamplingConfig, vocab: Vocab
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return which tokens have a bias and which: int32[n] ids and float32[n], -inf = never.
+
+    Raises:
+        InvalidParameter: a token isn't in the vocabulary, or all of them are forbidden.
+    """
     bias = dict(config.logit_bias)
     if config.ignore_eos:
-        bias.update(dict.fromkeys(sorted(chain.vocab.eog_tokens), float("-inf")))
-    if bias:
-        chain.logit_bias(bias)
-    if config.grammar is not None:
-        chain.grammar(config.grammar, config.grammar_root)
+        bias.update(dict.fromkeys(vocab.eog_tokens, -math.inf))
+    if sum(value == -math.inf for value in bias.values()) == vocab.n_tokens:
+        raise InvalidParameter(
+            "logit_bias forbids every token of the vocabulary: leave some", param="logit_bias"
+        )
+    ids = np.array([vocab.check(token) for token in bias], np.int32)
+    return ids, np.array(list(bias.values()), np.float32)
+
+
+def _fill(chain: SamplerChain, config: SamplingConfig, seed: int) -> None:
     if config.temperature == 0:
         for name in config.samplers:
             if name in {"penalties", "dry"}:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llamalite.core.model import written_whole
 from llamalite.errors import InvalidParameter
@@ -92,6 +93,54 @@ def load_sequence(
             done = lib.llama_state_seq_set_data(handle, payload, size, seq_id)
     if not done:
         raise InvalidParameter(_complaint(len(state)), param="state")
+
+
+def copy_sequence(
+    context: Context, seq_id: int, flags: StateSeqFlags = StateSeqFlags.NONE, max_bytes: int = 2**40
+) -> npt.NDArray[np.uint8] | None:
+    """Return uint8[n]: a sequence's state for `paste_sequence` in this very context, unsealed.
+
+    Args:
+        context: the context.
+        seq_id: the sequence.
+        flags: as for `save_sequence`; left out on builds before b6160.
+        max_bytes: None is returned for a larger state.
+    """
+    context.check_seq_id(seq_id)
+    get_size, get_data, _, rest = _functions(context, flags)
+    with context.in_use() as handle:
+        size = get_size(handle, seq_id, *rest)
+        if not 0 < size <= max_bytes:
+            return None
+        state = np.empty(size, np.uint8)
+        written = get_data(handle, state.ctypes.data, size, seq_id, *rest)
+    return state if written == size else None
+
+
+def paste_sequence(
+    context: Context,
+    seq_id: int,
+    state: npt.NDArray[np.uint8],
+    flags: StateSeqFlags = StateSeqFlags.NONE,
+) -> bool:
+    """Put back what `copy_sequence` gave; False if there is no room."""
+    context.check_seq_id(seq_id)
+    _, _, set_data, rest = _functions(context, flags)
+    with context.in_use() as handle:
+        return bool(set_data(handle, state.ctypes.data, len(state), seq_id, *rest))
+
+
+def _functions(context: Context, flags: int) -> tuple[Any, Any, Any, tuple[int, ...]]:
+    lib = context.library
+    if flags and lib.has("llama_state_seq_get_data_ext"):
+        return (
+            lib.llama_state_seq_get_size_ext, lib.llama_state_seq_get_data_ext,
+            lib.llama_state_seq_set_data_ext, (int(flags),),
+        )  # fmt: skip
+    return (
+        lib.llama_state_seq_get_size, lib.llama_state_seq_get_data,
+        lib.llama_state_seq_set_data, (),
+    )  # fmt: skip
 
 
 def save_sequence_file(

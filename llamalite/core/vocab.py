@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import operator
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ _SPECIAL = (
     "bos", "eos", "eot", "sep", "nl", "pad", "mask",
     "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep",
 )  # fmt: skip
+_NO_TEXT = int(TokenAttr.CONTROL | TokenAttr.UNKNOWN)
+_USER_DEFINED = int(TokenAttr.USER_DEFINED)
 _MAX_TEXT_BYTES = 2**31 - 1
 _FLAT = "tokens must be a flat list of token ids"
 
@@ -142,6 +145,43 @@ class Vocab:
             room = -count
         raise TokenizeError(f"libllama can't turn token {token} into text")
 
+    def all_pieces(self) -> list[bytes]:
+        """Return the bytes of every token, control tokens written out with 0xFF in front.
+
+        Source: the marking is llguidance's.
+        """
+        to_piece, handle = self._lib.llama_token_to_piece, self._handle
+        room = 512
+        buffer = ctypes.create_string_buffer(room)
+        address = ctypes.addressof(buffer)
+        pieces = []
+        with self._model.in_use():  # PERF: once, not for each of up to 260,000 tokens
+            for token in range(self.n_tokens):
+                count = to_piece(handle, token, address, room, 0, True)
+                piece = buffer.raw[:count] if count >= 0 else self._read_piece(token, True)
+                if piece and self._is_marked(token, piece):
+                    piece = b"\xff" + piece
+                pieces.append(piece)
+        return pieces
+
+    def _is_marked(self, token: int, piece: bytes) -> bool:
+        attributes = self._lib.llama_vocab_get_attr(self._handle, token)
+        if attributes & _NO_TEXT:
+            return True
+        is_own = attributes & _USER_DEFINED
+        return bool(is_own) and piece.startswith(b"<") and piece.endswith(b">")
+
+    def in_use(self) -> AbstractContextManager[int]:
+        """Keep other threads from closing the model meanwhile; raises EngineClosed if it is."""
+        return self._model.in_use()
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Addresses of the `llama_vocab` and of `llama_tokenize`; good as long as the model."""
+        tokenize = ctypes.cast(self._lib.llama_tokenize, ctypes.c_void_p).value
+        assert tokenize is not None
+        return self.handle, tokenize
+
     def check(self, token: int) -> int:
         """Return the token id as an int.
 
@@ -171,6 +211,20 @@ class Vocab:
         """All tokens that end a generation."""
         is_eog, handle = self._lib.llama_vocab_is_eog, self.handle
         return frozenset(token for token in range(self.n_tokens) if is_eog(handle, token))
+
+    @cached_property
+    def unseen(self) -> npt.NDArray[np.bool_]:
+        """Which tokens show no text because they are no text, ends of a generation left out.
+
+        bool[n_tokens].
+        """
+        attribute, handle = self._lib.llama_vocab_get_attr, self.handle
+        no_text = TokenAttr.CONTROL | TokenAttr.UNKNOWN
+        table = np.fromiter(
+            (attribute(handle, token) & no_text != 0 for token in range(self.n_tokens)), np.bool_
+        )
+        table[list(self.eog_tokens)] = False
+        return table
 
     @cached_property
     def special_tokens(self) -> dict[str, int]:

@@ -11,13 +11,19 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llamalite.engine.result import Delta, GenerationResult, Timings, Usage
 from llamalite.errors import EngineError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 _POLL_S = 0.1
 """Waiting without a limit can't be interrupted on Windows."""
+_TURN_S = 0.005
+"""Whoever computes may stop at any step; then another who waits must take over."""
 
 _ids = itertools.count(1)
 
@@ -55,17 +61,71 @@ class Inbox:
             return self._items.popleft() if self._items else None
 
 
-class Generation(Iterator[Delta]):
-    """A request under way: iterate over its deltas, or wait for its results.
+class _Handle:
+    """A request under way, as its caller sees it; a Sink for itself alone.
 
     Args:
-        n: number of answers asked for.
-        cancel: tells the engine to end it.
         pump: makes the engine compute a step in this thread and says whether it did; None = the
             engine has a thread or process of its own.
 
     Attributes:
         id: number of the request, unique in this process.
+    """
+
+    def __init__(self, pump: Callable[[], bool] | None = None) -> None:
+        self.id = next(_ids)
+        self._pump = pump
+        self._inbox = Inbox()
+        self._error: BaseException | None = None
+
+    def put(self, request_id: int, item: Any) -> None:
+        """Take what the engine brings; any thread."""
+        self._inbox.put(item)
+
+    def flush(self) -> None:
+        """Do nothing: what was put has arrived."""
+
+    def _wait(self, timeout_s: float | None) -> Any:
+        """Return the next item, computing steps meanwhile if that is nobody else's part."""
+        if self._error is not None:
+            raise self._error
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        poll_s = _POLL_S if self._pump is None else _TURN_S
+        while (item := self._inbox.pop(0)) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"no answer within {timeout_s:g} s")
+            if self._pump is not None and self._pump():
+                continue
+            item = self._inbox.pop(poll_s)
+            if item is not None:
+                break
+        if isinstance(item, BaseException):
+            self._error = item
+            raise item
+        return item
+
+
+class Embedding(_Handle):
+    """A request for embeddings under way."""
+
+    def result(self, timeout_s: float | None = None) -> npt.NDArray[np.float32]:
+        """Wait for the embeddings, float32[n_texts, n_embd_out], each of length 1.
+
+        Raises:
+            TimeoutError: they didn't come within that many seconds.
+            LlamaliteError: the request failed.
+        """
+        rows: npt.NDArray[np.float32] = self._wait(timeout_s)
+        return rows
+
+
+class Generation(_Handle, Iterator[Delta]):
+    """Answers under way: iterate over their deltas, or wait for the results.
+
+    Args:
+        n: number of answers asked for.
+        cancel: tells the engine to end it.
+        pump: as for every request.
     """
 
     def __init__(
@@ -74,17 +134,11 @@ class Generation(Iterator[Delta]):
         cancel: Callable[[int], None] | None = None,
         pump: Callable[[], bool] | None = None,
     ) -> None:
-        self.id = next(_ids)
+        super().__init__(pump)
         self.n = n
-        self._cancel, self._pump = cancel, pump
-        self._inbox = Inbox()
+        self._cancel = cancel
         self._answers = [_Answer() for _ in range(n)]
         self._n_open = n
-        self._error: BaseException | None = None
-
-    def put(self, item: Delta | BaseException) -> None:
-        """Take what the engine brings; any thread."""
-        self._inbox.put(item)
 
     def __next__(self) -> Delta:
         return self.next()
@@ -97,30 +151,13 @@ class Generation(Iterator[Delta]):
             TimeoutError: nothing came within that many seconds.
             LlamaliteError: the request failed.
         """
-        if self._error is not None:
-            raise self._error
-        if not self._n_open:
+        if not self._n_open and self._error is None:
             raise StopIteration
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while (item := self._inbox.pop(0)) is None:
-            if self._pump is not None and self._pump():
-                continue
-            item = self._inbox.pop(_POLL_S)
-            if item is not None:
-                break
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"no token within {timeout_s:g} s")
-        if isinstance(item, BaseException):
-            self._error = item
-            raise item
-        self._take(item)
-        return item  # type: ignore[no-any-return]
-
-    def _take(self, delta: Delta) -> None:
-        answer = self._answers[delta.index]
-        answer.add(delta)
+        delta: Delta = self._wait(timeout_s)
+        self._answers[delta.index].add(delta)
         if delta.finish_reason is not None:
             self._n_open -= 1
+        return delta
 
     @property
     def done(self) -> bool:

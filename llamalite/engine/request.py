@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamalite.config import SamplingConfig
 from llamalite.constraint.spec import Constraint
 from llamalite.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Tokens = Sequence[int] | npt.NDArray[np.int32]
 
 LogitsProcessor = Callable[[Sequence[int], Any], None]
 """Called with the tokens so far (prompt and answer) and float32[n_vocab] to change in place."""
@@ -48,7 +54,7 @@ class GenerationRequest:
         InvalidParameter: a value is out of range; `param` names it.
     """
 
-    prompt: Sequence[int]
+    prompt: Tokens
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     n: int = 1
     constraint: Constraint | None = None
@@ -89,7 +95,7 @@ class EmbeddingRequest:
         priority: as for generation.
     """
 
-    prompts: Sequence[Sequence[int]]
+    prompts: Sequence[Tokens]
     pooling: str | None = None
     priority: int = 0
 

@@ -143,13 +143,22 @@ def test_arguments_are_checked_before_anything_is_loaded(arguments: dict[str, An
         LLM("/nonexistent.gguf", **arguments)
 
 
-def test_a_stream_that_lost_its_context_says_so(llm: LLM) -> None:
+def test_streams_at_once_take_turns(llm: LLM) -> None:
     first = llm.stream(PROMPT, GREEDY)
-    next(first)
-    llm.generate("x", max_tokens=1)
-    with pytest.raises(EngineClosed, match="another generation"):
-        next(first)
-    assert first.result.finish_reason == "cancelled"
+    begun = next(first)
+    assert llm.generate(PROMPT, GREEDY).text == TEXT
+    assert begun + "".join(first) == TEXT
+    assert first.result.finish_reason == "length"
+
+
+def test_several_at_once_and_shared_beginnings(smollm2: Path) -> None:
+    with LLM(smollm2, n_ctx=512, n_threads=1, n_parallel=2) as llm:
+        streams = [llm.stream(PROMPT, GREEDY) for _ in range(2)]
+        texts = ["".join(pieces) for pieces in zip(*streams, strict=True)]
+        assert "".join(texts[0])
+        assert [stream.result.text for stream in streams] == [TEXT, TEXT]
+        assert llm.generate(PROMPT * 3, GREEDY).usage.cached_tokens < 30
+        assert llm.generate(PROMPT * 3, GREEDY).usage.cached_tokens > 40
 
 
 def test_closing_a_stream_stops_it(llm: LLM) -> None:

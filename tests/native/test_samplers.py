@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from llamalite.config import SamplingConfig
-from llamalite.constraint.gbnf import check_grammar
 from llamalite.core.batch import Batch
+from llamalite.core.candidates import CANDIDATE
 from llamalite.core.context import Context
 from llamalite.core.model import Model
-from llamalite.core.sampler import CANDIDATE, SamplerChain
+from llamalite.core.sampler import SamplerChain
 from llamalite.core.sampling import build_chain
-from llamalite.errors import ConstraintError, InvalidParameter
+from llamalite.errors import InvalidParameter
 
 LOGITS = [4.0, 3.5, 3.0, 1.0, 0.0, -1.0, -2.0, -3.0]
 
@@ -190,9 +190,6 @@ def test_infill_ends_where_nothing_is_likely(chain: SamplerChain) -> None:
     assert set(left_by(chain.top_k(2).infill(), logits.tolist())) == {eog}
 
 
-YES_NO = 'root ::= "yes" | "no"'
-
-
 def decode_prompt(context: Context, text: str) -> Batch:
     batch = Batch(context.n_batch, context.model.vocab.n_tokens)
     tokens = context.model.vocab.as_array(context.model.vocab.tokenize(text))
@@ -216,35 +213,6 @@ def generate(context: Context, chain: SamplerChain, prompt: str, n: int = 8) -> 
         context.decode(batch)
         pos += 1
     return out
-
-
-def test_grammar_constrains(context: Context) -> None:
-    check_grammar(YES_NO)
-    chain = SamplerChain(context.model.vocab, 512).grammar(YES_NO).greedy()
-    tokens = generate(context, chain, "The sky is")
-    text = context.model.vocab.detokenize(tokens, unparse_special=False)
-    assert text in {"yes", "no"}
-    assert context.model.vocab.is_eog(tokens[-1])
-
-
-def test_lazy_grammar_waits_for_its_trigger(context: Context) -> None:
-    rule = 'root ::= "white" " is a fact"'
-    chain = SamplerChain(context.model.vocab, 512).grammar(rule, trigger_words=["white"]).greedy()
-    free = SamplerChain(context.model.vocab, 512).greedy()
-    prompt = "Roses are red, violets are"
-    unconstrained = context.model.vocab.detokenize(generate(context, free, prompt, 12))
-    constrained = context.model.vocab.detokenize(generate(context, chain, prompt, 12))
-    assert unconstrained.startswith(" white")
-    assert constrained != unconstrained
-    assert constrained.startswith(" white is a fact")
-
-
-def test_grammar_that_allows_nothing_more_is_an_error(context: Context) -> None:
-    vocab = context.model.vocab
-    chain = SamplerChain(vocab, 512).logit_bias(dict.fromkeys(vocab.eog_tokens, float("-inf")))
-    chain.grammar('root ::= "yes"').greedy()
-    with pytest.raises(ConstraintError, match=r"grammar allows"):
-        generate(context, chain, "The sky is")
 
 
 CONFIGS = [

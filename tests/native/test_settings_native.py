@@ -96,7 +96,7 @@ def test_an_adapter_of_a_preset_is_loaded(home: Path, monkeypatch: pytest.Monkey
         asked.append((path, 0.5))
         raise ModelError("seen")
 
-    monkeypatch.setattr("llamalite.llm.LoraAdapter", refuse)
+    monkeypatch.setattr("llamalite.engine.loading.LoraAdapter", refuse)
     preset(adapters=((str(home / "a.gguf"), 0.5),), n_ctx=256)
     with pytest.raises(ModelError, match="seen"):
         LLM("pirate")
@@ -136,4 +136,4 @@ def test_what_does_not_fit_is_refused_with_both_numbers_unless_forced(
 def test_the_types_of_the_cache_are_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMALITE_CACHE_TYPE_K", "q8_0")
     with LLM("small", n_ctx=256, cache_type_v="f32") as small:
-        assert small._context.cache_key[:2] == (GGMLType.Q8_0, GGMLType.F32)
+        assert small._engine._context.cache_key[:2] == (GGMLType.Q8_0, GGMLType.F32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,25 +116,40 @@ def write_llama(path: Path, **changes: Any) -> Path:
 
 def write_vocabulary(path: Path, n_vocab: int = 262_144, *, merges: bool = False) -> Path:
     """Write a model whose vocabulary has the size and the token lengths of the largest in use."""
+    path.write_bytes(_vocabulary(n_vocab, merges))
+    return path
+
+
+@functools.lru_cache(maxsize=4)  # some tests write the same again and again
+def _vocabulary(n_vocab: int, merges: bool) -> bytes:
+    tokens = _tokens(n_vocab)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.gguf"
+        with GGUFWriter(path) as writer:
+            writer.add("general.architecture", "gemma3")
+            writer.add("gemma3.block_count", 26)
+            writer.add("tokenizer.ggml.model", "llama")
+            writer.add("tokenizer.ggml.tokens", tokens, V.STRING)
+            writer.add("tokenizer.ggml.scores", [-float(i) for i in range(n_vocab)], V.FLOAT32)
+            writer.add("tokenizer.ggml.token_type", [1] * n_vocab, V.INT32)
+            if merges:
+                pairs = zip(tokens, reversed(tokens), strict=True)
+                texts = [f"{a[:4]} {b[:4]}" for a, b in pairs]
+                writer.add("tokenizer.ggml.merges", texts, V.STRING)
+            writer.add("tokenizer.chat_template", "{{ messages }}" * 300)
+            for layer in range(26):
+                for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
+                    name = f"blk.{layer}.{part}.weight"
+                    writer.add_tensor(name, (32, 4), GGMLType.Q8_0, bytes(136))
+        return path.read_bytes()
+
+
+@functools.lru_cache(maxsize=2)
+def _tokens(n_vocab: int) -> list[str]:
     rng = random.Random(n_vocab)
     lengths = [max(1, min(48, int(rng.gammavariate(3, 2.2)))) for _ in range(n_vocab)]
     letters = "".join(rng.choices("etaoinshrdlu▁é", k=4096))
-    tokens = [letters[(at := rng.randrange(4000)) : at + length] for length in lengths]
-    with GGUFWriter(path) as writer:
-        writer.add("general.architecture", "gemma3")
-        writer.add("gemma3.block_count", 26)
-        writer.add("tokenizer.ggml.model", "llama")
-        writer.add("tokenizer.ggml.tokens", tokens)
-        writer.add("tokenizer.ggml.scores", [-float(i) for i in range(n_vocab)])
-        writer.add("tokenizer.ggml.token_type", [1] * n_vocab)
-        if merges:
-            pairs = zip(tokens, reversed(tokens), strict=True)
-            writer.add("tokenizer.ggml.merges", [f"{a[:4]} {b[:4]}" for a, b in pairs])
-        writer.add("tokenizer.chat_template", "{{ messages }}" * 300)
-        for layer in range(26):
-            for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
-                writer.add_tensor(f"blk.{layer}.{part}.weight", (32, 4), GGMLType.Q8_0, bytes(136))
-    return path
+    return [letters[(at := rng.randrange(4000)) : at + length] for length in lengths]
 
 
 def pattern(name: str, n_bytes: int) -> bytes:

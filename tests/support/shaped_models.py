@@ -1,8 +1,8 @@
-"""Models of any shape that libllama loads and runs; their weights are zeros, only sizes matter."""
+"""Models of any shape that libllama loads and runs; unless filled, their weights are zeros."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from llamalite.gguf import GGMLType, GGUFWriter
 from llamalite.gguf.constants import tensor_n_bytes
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
+Fill = Callable[[str, tuple[int, ...], GGMLType], bytes]
 
 F32_NAMES = ("norm", "ssm_a", "ssm_d", "ssm_conv1d", "conv.weight", ".bias")
 """Tensors whose names hold one of these are float32; the rest have the model's type."""
@@ -29,9 +30,13 @@ def write_shaped(
     tokens: list[str] | None = None,
     merges: list[str] | None = None,
     tied: bool = True,
+    fill: Fill | None = None,
     **keys: Any,
 ) -> Path:
-    """Write a model; `keys` are its other metadata, `a__b_c` for `ARCH.a.b_c`."""
+    """Write a model; `keys` are its other metadata, `a__b_c` for `ARCH.a.b_c`.
+
+    `fill` gives a tensor's content by its name, shape and type.
+    """
     metadata: dict[str, Any] = {
         "vocab_size": n_vocab,
         "context_length": 8192,
@@ -57,7 +62,8 @@ def write_shaped(
                 shapes.append((f"blk.{layer}.{name}", shape))
         for name, shape in shapes:
             kind = GGMLType.F32 if any(part in name for part in F32_NAMES) else type
-            writer.add_tensor(name, shape, kind, bytes(tensor_n_bytes(shape, kind)))
+            content = fill(name, shape, kind) if fill else bytes(tensor_n_bytes(shape, kind))
+            writer.add_tensor(name, shape, kind, content)
     return path
 
 

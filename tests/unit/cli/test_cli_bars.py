@@ -92,7 +92,7 @@ with shown_pull() as report:
     report.say("before")
     report.expect([("o/r/first.gguf", 2000), ("o/r/second.gguf", 2000)])
     for file in ("o/r/first.gguf", "o/r/second.gguf"):
-        for received in range(0, 2001, 500):
+        for received in range(0, 2001, 250):
             report.at(file, received)
             time.sleep(0.2)
         report.say("got [bold]" + file)

@@ -294,16 +294,17 @@ def test_sparse_files_are_refused(tmp_path: Path, folder: Path) -> None:
 
 def test_too_many_members_are_refused(tmp_path: Path, folder: Path) -> None:
     tiny = [Entry(f"{number}", b"") for number in range(20_002)]
+    many = zip_of_one_part_many_times("x" * 200, b"", 60_000)
     for suffix, content in (
         (".tar.gz", tar_gz_of(tiny)),
         (".zip", zip_of(tiny)),
-        (".zip", zip_of_one_part_many_times("x" * 200, b"", 60_000)),
+        (".zip", many),
     ):
         archive = tmp_path / f"a{suffix}"
         archive.write_bytes(content)
         with pytest.raises(DownloadError, match="over 20000 entries"):
             unpack_libraries(archive, folder)
-    huge = bytearray(zip_of_one_part_many_times("x" * 200, b"", 60_000))
+    huge = bytearray(many)
     end = huge.rindex(b"PK\x05\x06")
     huge[end + 8 : end + 12] = b"\1\0\1\0"  # says that it has one
     archive.write_bytes(huge)

@@ -1,0 +1,104 @@
+"""Answers that end in time: near their last token only what can still be brought to an end.
+
+An answer cut off in the middle of a value is no JSON. Owns when to look for a way to the end and
+what to allow then. Imports numpy and its siblings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from llamalite.constraint.guided import GuidedMatcher
+from llamalite.constraint.way_out import find_way
+
+_AHEAD = 128
+"""Tokens to spare beyond a short answer's with which ways to the end begin to be looked for."""
+_NEAR = 16
+"""With so few tokens to spare every token is checked before it is taken."""
+_N_TRIED = 4
+
+
+class LandingMatcher:
+    """Follows one answer as its matcher does, and brings it to an end within so many tokens.
+
+    It steers only where the known way to the end would get too long: free before that. If there is
+    no way, it steers nothing.
+
+    Args:
+        matcher: what is allowed; closed with this one.
+        n_left: most tokens the answer may still have.
+        n_shortest: tokens of a short answer.
+    """
+
+    def __init__(self, matcher: GuidedMatcher, n_left: int, n_shortest: int) -> None:
+        self._matcher, self._n_left = matcher, n_left
+        self._way: list[int] | None = None  # known while _is_near
+        self._is_near = False
+        self._look_at = n_shortest + _AHEAD
+        self._tried: dict[int, list[int] | None] = {}
+        self._look()
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing but the end may follow."""
+        return self._matcher.is_over
+
+    def allows(self, token: int) -> bool:
+        """Say whether a token may come next; changes nothing."""
+        if not self._matcher.allows(token):
+            return False
+        return not self._is_near or self._lands_after(token)
+
+    def mask(self, logits: npt.NDArray[np.float32]) -> bool:
+        """Set what may not come next to -inf, in place; False if nothing is left."""
+        if not self._matcher.mask(logits):
+            return False
+        if self._is_near and self._way:
+            likeliest = np.argpartition(logits, -_N_TRIED)[-_N_TRIED:].tolist()
+            kept = [t for t in likeliest if logits[t] > -np.inf and self._lands_after(t)]
+            kept = [*kept, self._way[0]]
+            values = logits[kept]
+            logits.fill(-np.inf)
+            logits[kept] = values
+        return bool(logits.max() > -np.inf)
+
+    def accept(self, token: int) -> None:
+        """Go on past a token that is allowed here."""
+        known = token in self._tried
+        way = self._tried.get(token)
+        self._tried.clear()
+        self._matcher.accept(token)
+        self._n_left -= 1
+        if known and way is not None:
+            self._plan(way)
+        else:
+            self._look()
+
+    def close(self) -> None:
+        """Free what is native."""
+        self._matcher.close()
+
+    def _look(self) -> None:
+        if self._n_left <= self._look_at:
+            self._plan(self._way_from(self._matcher.fork(), self._n_left))
+
+    def _plan(self, way: list[int] | None) -> None:
+        """Decide from the way out whether to steer, and when to look again."""
+        self._way = way
+        if way is None:
+            self._is_near, self._look_at = False, self._n_left // 4
+            return
+        spare = self._n_left - len(way)
+        self._is_near = spare <= _NEAR
+        self._look_at = self._n_left - max(1, (spare - _NEAR) // 2)
+
+    def _lands_after(self, token: int) -> bool:
+        if token not in self._tried:
+            ahead = self._matcher.fork()
+            ahead.accept(token)
+            self._tried[token] = self._way_from(ahead, self._n_left - 1)
+        return self._tried[token] is not None
+
+    def _way_from(self, matcher: GuidedMatcher, n_tokens: int) -> list[int] | None:
+        return find_way(matcher, matcher.vocab.exits, n_tokens)

@@ -1,0 +1,380 @@
+"""The engine: many requests in one batch, over one context.
+
+Owns the life of requests from submission to their last delta, and who computes: any thread may
+submit, cancel and ask; one at a time steps, holding `_step_lock`. Without a thread of its own
+(`start`), whoever waits for a Generation computes. Doesn't know how a step goes, processes,
+connections or chat messages. Imports everything below the engine, and its siblings.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llamalite.config.layers import load_config
+from llamalite.engine.constraining import compile_constraint
+from llamalite.engine.embedding import Embedder, EmbeddingJob
+from llamalite.engine.facts import EngineFacts
+from llamalite.engine.handle import Embedding, Generation, Sink
+from llamalite.engine.loading import Loaded, load
+from llamalite.engine.picking import Picker
+from llamalite.engine.request import EmbeddingRequest, EngineOptions, GenerationRequest
+from llamalite.engine.result import Delta
+from llamalite.engine.sequence import Sequence
+from llamalite.engine.setup import make_stepper
+from llamalite.engine.stats import EngineStats, Meter
+from llamalite.errors import (
+    ContextLengthExceeded,
+    EngineClosed,
+    InvalidParameter,
+    LlamaliteError,
+    QueueFull,
+)
+from llamalite.libs.transfer.progress import Say
+from llamalite.models.resolve import Resolved, resolve
+
+_IDLE_S = 0.5
+
+
+class Engine:
+    """Generates for many requests at once with one loaded model.
+
+    Args:
+        loaded: the model; the engine closes it.
+        options: how it was set up, as `load` was told.
+
+    Raises:
+        ModelLoadError: its context can't be made.
+    """
+
+    def __init__(self, loaded: Loaded, options: EngineOptions | None = None) -> None:
+        self.loaded = loaded
+        self.options = options or EngineOptions()
+        self._meter = Meter()
+        self._stepper, self._context = make_stepper(
+            loaded, self.options, self._meter, self._deliver
+        )
+        self._embedders: dict[str | None, Embedder] = {}
+        self._embedding_jobs: list[EmbeddingJob] = []
+        self._lock = threading.Lock()  # of what follows
+        self._news = threading.Condition(self._lock)
+        self._arrived: list[Sequence | EmbeddingJob] = []
+        self._cancelled: set[int] = set()
+        self._n_live = 0  # sequences that haven't ended
+        self._closing: str | None = None
+        self._step_lock = threading.RLock()
+        self._touched: dict[int, Sink] = {}
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | Resolved | None = None,
+        options: EngineOptions | None = None,
+        *,
+        say: Say | None = None,
+        force: bool = False,
+        **settings: Any,
+    ) -> Engine:
+        """Load a model and make its engine.
+
+        Args:
+            model: a path, a name, or None for the configured default model.
+            options: how the engine is set up.
+            say: takes a line for everything worth knowing; None = stderr.
+            force: load it even if it doesn't fit into memory.
+            settings: n_ctx (per sequence), n_batch, n_ubatch, n_threads, n_threads_batch,
+                n_gpu_layers, cache_type_k, cache_type_v, chat_template, adapters; what is left
+                out is as configured.
+
+        Raises:
+            LlamaliteError: see `llamalite.errors`; DoesNotFit with what is needed and free.
+        """
+        if not isinstance(model, Resolved):
+            model = resolve(load_config().default_model if model is None else model, say=say)
+        options = options or EngineOptions()
+        loaded = load(model, settings, say, options, force=force)
+        try:
+            return cls(loaded, options)
+        except BaseException:
+            loaded.close()
+            raise
+
+    @cached_property
+    def facts(self) -> EngineFacts:
+        """What was loaded, and how."""
+        return self.loaded.facts(self._context, self.options.n_parallel)
+
+    def submit(self, request: GenerationRequest, sink: Sink | None = None) -> Generation:
+        """Take a request; any thread. Constraints are compiled in the calling one.
+
+        Args:
+            request: what to generate.
+            sink: takes the deltas, in the engine's thread, instead of the Generation.
+
+        Raises:
+            InvalidParameter: the prompt is empty, a token isn't in the vocabulary, or the model
+                can't generate.
+            ContextLengthExceeded: the prompt leaves no room for an answer.
+            ConstraintError: the constraint can't be used.
+            QueueFull: too many requests are waiting.
+            EngineClosed: the engine is closing or closed.
+        """
+        self._check_open()
+        prompt = self._check(request)
+        factory = compile_constraint(request, self.loaded.model.vocab)
+        generation = Generation(request.n, self.cancel, self._pump)
+        taker = sink or generation
+        limit = self._n_ctx - len(prompt)
+        if request.sampling.max_tokens is not None:
+            limit = min(limit, request.sampling.max_tokens)
+        submitted = time.perf_counter()
+        vocab, sequences = self.loaded.model.vocab, []
+        for index in range(request.n):
+            matcher = factory() if factory is not None else None
+            picker = Picker(vocab, request, self._n_ctx, index, matcher)
+            picker.prime(prompt)
+            sequences.append(
+                Sequence(
+                    generation.id, index, request, prompt, limit, picker, matcher, vocab, taker,
+                    submitted,
+                )
+            )  # fmt: skip
+        self._enqueue(sequences)
+        return generation
+
+    @property
+    def _n_ctx(self) -> int:
+        return self.loaded.n_ctx
+
+    def _check(self, request: GenerationRequest) -> npt.NDArray[np.int32]:
+        model = self.loaded.model
+        if not self.facts.can_generate:
+            raise InvalidParameter(
+                f"{model.path.name} ({model.description}) is no decoder-only model and can't "
+                "generate here: use it for embeddings",
+                param="model",
+            )
+        prompt = model.vocab.as_array(request.prompt)
+        for token in request.stop_tokens:
+            model.vocab.check(token)
+        if not len(prompt):
+            raise InvalidParameter("the prompt is empty: give at least one token", param="prompt")
+        if len(prompt) >= self._n_ctx:
+            raise ContextLengthExceeded(len(prompt), self._n_ctx)
+        return prompt
+
+    def _enqueue(self, sequences: list[Sequence]) -> None:
+        most = self.options.n_parallel + self.options.n_queue
+        with self._news:
+            self._check_open()
+            if self._n_live + len(sequences) > most:
+                raise QueueFull(
+                    f"{self._n_live} answers are being computed or waiting, and no more than "
+                    f"{most} may: try again later, or raise the length of the queue"
+                )
+            self._n_live += len(sequences)
+            self._arrived += sequences
+            self._news.notify_all()
+
+    def embed(self, request: EmbeddingRequest, sink: Sink | None = None) -> Embedding:
+        """Take texts to embed; any thread.
+
+        Raises:
+            InvalidParameter: a text is empty, a token isn't in the vocabulary, or there is no such
+                pooling.
+            ContextLengthExceeded: a text is longer than one batch.
+            EngineClosed: the engine is closing or closed.
+        """
+        handle = Embedding(self._pump)
+        job = EmbeddingJob(handle.id, request, sink or handle, self.loaded)
+        with self._news:
+            self._check_open()
+            self._arrived.append(job)
+            self._news.notify_all()
+        return handle
+
+    def cancel(self, request_id: int) -> None:
+        """End a request before the next step; nothing happens if it has ended. Any thread."""
+        with self._news:
+            self._cancelled.add(request_id)
+            self._news.notify_all()
+        if self._thread is None and self._step_lock.acquire(blocking=False):
+            try:
+                self._take_news()
+                self._flush()
+            finally:
+                self._step_lock.release()
+
+    def step(self) -> bool:
+        """Compute one step in this thread; False if there was nothing to do.
+
+        An exception from a signal handler (KeyboardInterrupt) ends all running answers as
+        cancelled, since nobody knows how far the step had come.
+        """
+        with self._step_lock:
+            if self._closing is not None and self._context.closed:
+                return False
+            try:
+                self._take_news()
+                embedded = self._embed()
+                stepped = self._stepper.step()
+            except BaseException:
+                self._stepper.reset()
+                raise
+            finally:
+                self._flush()
+            return stepped or embedded
+
+    def _pump(self) -> bool:
+        """Compute a step for somebody who waits, unless somebody else does."""
+        if self._thread is not None or not self._step_lock.acquire(blocking=False):
+            return False
+        try:
+            return self.step()
+        finally:
+            self._step_lock.release()
+
+    def _take_news(self) -> None:
+        with self._news:
+            arrived, self._arrived = self._arrived, []
+            cancelled, self._cancelled = self._cancelled, set()
+        for item in arrived:
+            if isinstance(item, EmbeddingJob):
+                self._embedding_jobs.append(item)
+            elif item.limit or item.wants_prompt_logprobs:
+                self._stepper.waiting.push(item, item.request.priority)
+            else:
+                self._deliver(item, item.finish("length"))
+        if cancelled:
+            self._stepper.end(lambda s: s.request_id in cancelled, "cancelled")
+            self._embedding_jobs = [j for j in self._embedding_jobs if j.id not in cancelled]
+
+    def _deliver(self, sequence: Sequence, item: Delta | LlamaliteError) -> None:
+        sink = sequence.sink
+        sink.put(sequence.request_id, item)
+        self._touched[id(sink)] = sink
+        if isinstance(item, Delta) and item.finish_reason is None:
+            return
+        if isinstance(item, Delta):
+            assert item.finish_reason is not None
+            assert item.usage is not None
+            assert item.timings is not None
+            self._meter.finished(item.finish_reason, item.usage, item.timings)
+        else:
+            self._meter.failed()
+        with self._news:
+            self._n_live -= 1
+            self._news.notify_all()
+
+    def _flush(self) -> None:
+        touched, self._touched = self._touched, {}
+        for sink in touched.values():
+            sink.flush()
+
+    def _embed(self) -> bool:
+        """Compute one batch of texts to embed; False if there are none."""
+        if not self._embedding_jobs:
+            return False
+        pooling = self._embedding_jobs[0].request.pooling
+        try:
+            if pooling not in self._embedders:
+                self._embedders[pooling] = Embedder(self.loaded, pooling)
+            n_tokens = self._embedders[pooling].advance(
+                [job for job in self._embedding_jobs if job.request.pooling == pooling]
+            )
+            self._meter.count("embedded_tokens", n_tokens)
+        except LlamaliteError as error:
+            self._embedding_jobs[0].fail(error)
+        for job in [job for job in self._embedding_jobs if job.done]:
+            self._embedding_jobs.remove(job)
+            job.sink.put(job.id, job.outcome())
+            self._touched[id(job.sink)] = job.sink
+        return True
+
+    def start(self) -> None:
+        """Compute in a thread of the engine's own from now on."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self.run, args=(self._stop,), name="llamalite-engine", daemon=True
+            )
+            self._thread.start()
+
+    def run(self, until: threading.Event) -> None:
+        """Compute in this thread until an event is set (and `wake` called)."""
+        while not until.is_set():
+            if self.step():
+                continue
+            with self._news:
+                if not self._arrived and not self._cancelled and not until.is_set():
+                    self._news.wait(_IDLE_S)
+
+    def wake(self) -> None:
+        """Let `run` look whether it is to end."""
+        with self._news:
+            self._news.notify_all()
+
+    def stats(self) -> EngineStats:
+        """Return what it has done and is doing; any thread."""
+        n_running = len(self._stepper.running)
+        return self._meter.snapshot(
+            n_running=n_running,
+            n_waiting=max(self._n_live - n_running, 0),
+            n_slots=self.facts.n_slots,
+            n_cells=self.facts.n_cells,
+            n_cells_used=self._stepper.n_cells_used,
+            n_threads=self._stepper.n_threads,
+        )
+
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more requests and wait for those there are; False if some are left."""
+        deadline = time.monotonic() + timeout_s
+        self._close_door("the engine is ending and takes no more requests")
+        while self._n_live or self._embedding_jobs:
+            if time.monotonic() > deadline:
+                return False
+            if not self._pump():
+                with self._news:
+                    self._news.wait(0.02)
+        return True
+
+    def close(self) -> None:
+        """End everything and free the model; what was running raises EngineClosed."""
+        self._close_door("the engine is closed: open a new one")
+        self._stop.set()
+        self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        with self._step_lock:
+            if self._context.closed:
+                return
+            self._take_news()
+            gone = EngineClosed("the engine was closed before this request had ended")
+            self._stepper.fail(lambda _: True, gone)
+            for job in self._embedding_jobs:
+                job.sink.put(job.id, gone)
+                self._touched[id(job.sink)] = job.sink
+            self._embedding_jobs.clear()
+            self._flush()
+            self.loaded.close()
+
+    def _close_door(self, why: str) -> None:
+        with self._news:
+            self._closing = why
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise EngineClosed(self._closing)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

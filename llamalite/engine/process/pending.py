@@ -1,0 +1,95 @@
+"""A request on its way: what came of it so far, and what its loss means.
+
+Owns whether a request can be submitted again. Doesn't know connections. Imports the standard
+library, `llamalite.errors` and its siblings.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from llamalite.engine.handle import Sink
+from llamalite.engine.process.crossing import embed_message, submit_message
+from llamalite.engine.process.wire import frame
+from llamalite.engine.request import EmbeddingRequest, GenerationRequest
+from llamalite.engine.result import Delta
+from llamalite.errors import LlamaliteError
+
+_MOST_SENT = 2
+
+
+class Pending:
+    """A request that hasn't ended.
+
+    Args:
+        number: by which it is known.
+        request: what was asked for.
+        sink: takes what comes.
+
+    Attributes:
+        id: its number.
+        taken: set once the engine has taken or refused it, or was lost.
+        refusal: what the engine refused it with, while `is_awaited`.
+        is_awaited: whether its submission still waits to hear of it.
+        is_cancelled: whether it was cancelled.
+    """
+
+    def __init__(
+        self, number: int, request: GenerationRequest | EmbeddingRequest, sink: Sink
+    ) -> None:
+        self.id, self.sink, self._request = number, sink, request
+        n = request.n if isinstance(request, GenerationRequest) else 0
+        self._open = set(range(n))
+        self._has_output = False
+        self._n_sent = 0
+        self._submitted = time.monotonic()
+        self.taken = threading.Event()
+        self.refusal: LlamaliteError | None = None
+        self.is_awaited = True
+        self.is_cancelled = False
+
+    def frame(self) -> bytes:
+        """Return what submits it, with what is left of its time.
+
+        Raises:
+            InvalidParameter: it can't be sent to another process.
+        """
+        request = self._request
+        if isinstance(request, EmbeddingRequest):
+            return frame(embed_message(self.id, request))
+        if request.time_limit_s is not None and self._n_sent:
+            rest = request.time_limit_s - (time.monotonic() - self._submitted)
+            request = replace(request, time_limit_s=max(rest, 0.001))
+        return frame(submit_message(self.id, request))
+
+    def was_sent(self) -> None:
+        """Note that the engine has it."""
+        self._n_sent += 1
+
+    @property
+    def is_sent(self) -> bool:
+        """Say whether an engine had it."""
+        return self._n_sent > 0
+
+    @property
+    def can_be_sent_again(self) -> bool:
+        """Say whether nobody notices if another process of the engine begins it anew."""
+        return not self._has_output and self._n_sent < _MOST_SENT
+
+    def deliver(self, item: Any) -> bool:
+        """Pass on what came; True if that was the last of it."""
+        self._has_output = True
+        self.sink.put(self.id, item)
+        if not isinstance(item, Delta):
+            return True
+        if item.finish_reason is not None:
+            self._open.discard(item.index)
+        return not self._open
+
+    def deliver_cancelled(self) -> None:
+        """End what is open as cancelled."""
+        for index in sorted(self._open):
+            self.deliver(Delta(index=index, finish_reason="cancelled"))
