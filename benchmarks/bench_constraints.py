@@ -27,6 +27,8 @@ from llamalite.engine.result import GenerationResult
 
 SCHEMAS = Path(__file__).parent / "schemas"
 N_CTX = 2048
+STEERED = 16
+"""An answer that ends so near its limit was most likely steered to its end."""
 CHAT = (
     "<|im_start|>system\nYou are a helpful assistant that answers in JSON.<|im_end|>\n"
     "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -104,6 +106,7 @@ def validity(engine: Engine, args: argparse.Namespace) -> int:
             if answer.finish_reason == "stop" and (why := complaint(text, answer))
         ]
         lengths = [len(answer.tokens) for answer in answers]
+        total["steered"] += sum(length > args.max_tokens - STEERED for length in lengths)
         n_tokens += sum(lengths)
         total += reasons
         total["invalid"] += len(wrong)
@@ -123,6 +126,7 @@ def validity(engine: Engine, args: argparse.Namespace) -> int:
         f"{n_answers} answers at temperature 1 ({args.samplers} samplers): {total['stop']} end in "
         f"stop, {total['length']} in length ({total['length'] / n_answers:.1%}), "
         f"{total['constraint']} in constraint; {total['invalid']} invalid; "
+        f"{total['steered']} came within {STEERED} tokens of the limit; "
         f"{n_tokens} tokens, {took:.0f} s"
     )
     return int(total["invalid"] > 0 or total["length"] > 0.05 * n_answers)
@@ -161,7 +165,7 @@ def speed(engine: Engine, args: argparse.Namespace) -> int:
     worst = 1.0
     print("| requests | free, tokens/s | constrained, tokens/s | ratio (median of pairs) | range |")
     print("|---|---|---|---|---|")
-    for size in (1, 4, 16):
+    for size in map(int, args.sizes.split(",")):
         texts = [endless(own[i % len(own)]) for i in range(size)]
         prompts = [engine.loaded.model.vocab.tokenize(f"Number {i}: [") for i in range(size)]
         rate(engine, prompts, texts, 8)
@@ -194,6 +198,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=96, help="tokens of an answer, for speed")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sizes", default="1,4,16", help="requests at once, for speed")
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     settings = {"n_threads": args.threads} if args.threads else {}

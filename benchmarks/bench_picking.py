@@ -42,11 +42,11 @@ PATHS: dict[str, dict[str, Any]] = {
 
 
 class Row:
-    """One row of logits in place of a context."""
+    """One row of logits in place of a context; probabilities fall with the square of the rank."""
 
     def __init__(self, n_vocab: int) -> None:
-        rng = np.random.default_rng(1)
-        self.row = (rng.standard_normal(n_vocab) * 2.5).astype(np.float32)
+        ranks = np.random.default_rng(1).permutation(n_vocab) + 1
+        self.row = (-2 * np.log(ranks)).astype(np.float32)
 
     def logits(self, _row: int) -> Any:
         return self.row

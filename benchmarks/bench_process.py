@@ -2,7 +2,7 @@
 
     python benchmarks/bench_process.py MODEL [--threads N] [--tokens N]
 
-Both engines compute the same requests, greedy, one after the other; the better of three runs counts.
+Both engines compute the same requests, greedy, one after the other; the best of three runs counts.
 """
 
 from __future__ import annotations

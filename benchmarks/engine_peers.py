@@ -42,6 +42,7 @@ SEQUENTIAL = Contestant("llama-cpp-python", "llama-cpp-python")
 
 def main() -> None:
     given = parse()
+    given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "engine_peers.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if given.sections:

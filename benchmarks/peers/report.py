@@ -59,7 +59,7 @@ def _shared(section: Section) -> Iterator[str]:
     )
     yield ""
     yield from _head(
-        "", "prompt tokens evaluated", "of the least", "median TTFT", "times ours", "last TTFT",
+        "", "prompt tokens evaluated", "of common + own", "median TTFT", "times ours", "last TTFT",
         "tokens/s, all in all",
     )  # fmt: skip
     for name, runs in runs_by_name.items():
@@ -168,6 +168,7 @@ def _plot_long(results: dict[str, Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5))
+    budgets = []
     for name, runs in results["long"]["runs"].items():
         if isinstance(runs, str):
             continue
@@ -175,6 +176,10 @@ def _plot_long(results: dict[str, Any], path: Path) -> Path:
         gap = 1000 * median_of(runs, "gap_p95")
         axes.plot(gap, ratio, "o" if name.startswith("llamalite") else "s")
         axes.annotate(name, (gap, ratio), textcoords="offset points", xytext=(6, 4), fontsize=8)
+        if name == "llamalite" or "budget" in name:
+            budgets.append((gap, ratio))
+    if budgets:
+        axes.plot(*zip(*sorted(budgets), strict=True), "-", linewidth=1, zorder=0)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("p95 gap between the streams' tokens, ms")

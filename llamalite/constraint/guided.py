@@ -34,11 +34,14 @@ _JSON = {
     "json_allowed_escapes": 'nrbtf\\"',
 }
 _LIMITS = {
-    "initial_lexer_fuel": 300_000,  # about 0.5 s for an expression that explodes
+    "initial_lexer_fuel": 300_000,  # 0.5 s for an expression that explodes
     "step_lexer_fuel": 100_000,
     "max_lexer_states": 50_000,  # of 1 to 2 kB
+    "max_items_in_row": 20_000,
+    "step_max_items": 200_000,  # 10 ms
     "verbose_errors": False,
 }
+_SCHEMA_LIMITS = {**_LIMITS, "initial_lexer_fuel": 2_000_000}  # patterns have been tried alone
 _LONGEST_WAY = 1000
 _N_PROBED = 16
 """Tokens that are tried before a rule is taken: what explodes mostly does so at once."""
@@ -212,14 +215,14 @@ def _llguidance() -> Any:
 
 
 def _json_grammar(schema: dict[str, Any]) -> str:
-    matcher = _llguidance().LLMatcher
-    return str(matcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON))
+    return json.dumps({"grammars": [{"json_schema": {**schema, "x-guidance": _JSON}}]})
 
 
-def _made(vocab: GuidedVocab, grammar: str) -> Any:
+def _made(vocab: GuidedVocab, grammar: str, limits: dict[str, int] = _LIMITS) -> Any:
     llguidance = _llguidance()
-    limits = llguidance.LLParserLimits(**_LIMITS)
-    return llguidance.LLMatcher(vocab.tokenizer, grammar, log_level=0, limits=limits)
+    return llguidance.LLMatcher(
+        vocab.tokenizer, grammar, log_level=0, limits=llguidance.LLParserLimits(**limits)
+    )
 
 
 def _compile_schema(vocab: GuidedVocab, text: str) -> Any:
@@ -232,7 +235,7 @@ def _compile_schema(vocab: GuidedVocab, text: str) -> Any:
     for pattern, at in schema.patterns.items():
         if pattern.count("{") > 1:  # PERF: only counts inside counts explode
             _check(at, complain({"type": "string", "pattern": pattern}))
-    matcher = _made(vocab, _json_grammar(schema.to_dict()))
+    matcher = _made(vocab, _json_grammar(schema.to_dict()), _SCHEMA_LIMITS)
     complaint = matcher.get_error() or _probe(vocab, matcher)
     if complaint:
         at, complaint = schema.blame(complaint, complain)
@@ -289,6 +292,10 @@ def _checked_lark(text: str) -> str:
 
 def _probe(vocab: GuidedVocab, first: Any) -> str:
     """Take some steps and return what is said against the rule then, "" if nothing."""
+    return _probe_along(vocab, first, 0.0) or _probe_along(vocab, first, 0.5)
+
+
+def _probe_along(vocab: GuidedVocab, first: Any, where: float) -> str:
     matcher = GuidedMatcher(vocab, first.deep_copy())
     for _ in range(_N_PROBED):
         bits = matcher.allowed_bits()
@@ -297,7 +304,7 @@ def _probe(vocab: GuidedVocab, first: Any) -> str:
         allowed = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
         if not len(allowed):
             return "Unsatisfiable: no token may come"
-        if matcher.is_over or allowed[0] in vocab.ends:
+        if matcher.may_end:
             return ""
-        matcher.accept(int(allowed[len(allowed) // 2]))
+        matcher.accept(int(allowed[int(where * len(allowed))]))
     return matcher.error

@@ -35,7 +35,8 @@ class LandingMatcher:
         self._matcher, self._n_left = matcher, n_left
         self._way: list[int] | None = None  # known while _is_near
         self._is_near = False
-        self._look_at = n_shortest + _AHEAD
+        # NOTE: half of it, because a nested answer needs about a token to close for each it opens.
+        self._look_at = max(n_shortest + _AHEAD, n_left // 2)
         self._tried: dict[int, list[int] | None] = {}
         self._look()
 
@@ -95,10 +96,18 @@ class LandingMatcher:
 
     def _lands_after(self, token: int) -> bool:
         if token not in self._tried:
-            ahead = self._matcher.fork()
-            ahead.accept(token)
-            self._tried[token] = self._way_from(ahead, self._n_left - 1)
+            self._tried[token] = self._way_after(token)
         return self._tried[token] is not None
+
+    def _way_after(self, token: int) -> list[int] | None:
+        way = self._way
+        if way and token == way[0]:
+            return way[1:]
+        if way and len(way) >= self._n_left:
+            return None  # PERF: another way might be as short, but is hardly worth the search
+        ahead = self._matcher.fork()
+        ahead.accept(token)
+        return self._way_from(ahead, self._n_left - 1)
 
     def _way_from(self, matcher: GuidedMatcher, n_tokens: int) -> list[int] | None:
         return find_way(matcher, matcher.vocab.exits, n_tokens)

@@ -5,9 +5,13 @@ Owns finding the part to blame. Imports the standard library.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+_PATIENCE_S = 1.0
+"""Time for finding the part to blame; what was found until then is blamed."""
 
 
 @dataclass
@@ -55,9 +59,14 @@ class CleanSchema:
             complain: says what is wrong with a schema, "" if nothing.
         """
         part, seen = self.root, {id(self.root)}
-        while True:
+        give_up_at = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < give_up_at:
             for inner in self._inside(part):
-                if id(inner) in seen or isinstance(inner.schema, bool):
+                if (
+                    time.monotonic() > give_up_at
+                    or id(inner) in seen
+                    or isinstance(inner.schema, bool)
+                ):
                     continue
                 seen.add(id(inner))
                 said = complain(self.to_dict(inner))
@@ -66,6 +75,8 @@ class CleanSchema:
                     break
             else:
                 break
+        if time.monotonic() > give_up_at:
+            return part.at, complaint
         for key in part.schema if isinstance(part.schema, dict) else ():
             rest = {other: rule for other, rule in part.schema.items() if other != key}
             if key != "type" and rest and not complain(self.to_dict(Part(part.at, rest))):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import ctypes
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from llamalite.core.vocab import Vocab
 
 _N_WITNESSES = 16
+_LIMIT_S, _LIMIT_A_TOKEN_S = 0.2, 5e-6
+"""Processor time of a native call, some fifty times what usual grammars take."""
 
 
 class GrammarMatcher(Owned):
@@ -38,7 +41,8 @@ class GrammarMatcher(Owned):
         root: name of the start rule.
 
     Raises:
-        ConstraintError: the grammar is faulty.
+        ConstraintError: the grammar is faulty; of every method: libllama takes too long over it, as
+            over alternatives that begin alike and contain themselves.
 
     Source: llama_sampler_init_grammar.
     """
@@ -108,12 +112,24 @@ class GrammarMatcher(Owned):
         candidates = room_for(len(ids))
         candidates["id"], candidates["logit"] = ids, 0
         array = array_of(candidates)
-        self._library.llama_sampler_apply(self.handle, ctypes.addressof(array))
+        self._call("llama_sampler_apply", ctypes.addressof(array), len(ids))
         fitting: npt.NDArray[np.bool_] = np.equal(candidates["logit"], 0)
         fitting &= ~self._vocab.unseen[ids]
         if self._utf8.getstate()[0]:
             fitting &= ~np.isin(ids, list(self._vocab.eog_tokens))
         return fitting
+
+    def _call(self, name: str, argument: int, n_tokens: int) -> None:
+        # NOTE: what is ambiguous takes several times longer with each character, so the first slow
+        # call is the last that can be waited for.
+        started = time.thread_time()
+        getattr(self._library, name)(self.handle, argument)
+        if time.thread_time() - started > _LIMIT_S + n_tokens * _LIMIT_A_TOKEN_S:
+            raise ConstraintError(
+                "the grammar has too many readings of this answer to follow them all: let "
+                "alternatives that contain themselves begin differently",
+                param="grammar",
+            )
 
     def accept(self, token: int) -> None:
         """Go on past a token.
@@ -125,7 +141,7 @@ class GrammarMatcher(Owned):
             raise ConstraintError(
                 f"the grammar doesn't allow token {token} here: choose another", param="grammar"
             )
-        self._library.llama_sampler_accept(self.handle, token)
+        self._call("llama_sampler_accept", token, 1)
         self._allowed = None
         self._is_over = True if self._vocab.is_eog(token) else None
         self._witnesses.append(token)

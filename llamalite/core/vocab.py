@@ -219,7 +219,7 @@ class Vocab:
         bool[n_tokens].
         """
         attribute, handle = self._lib.llama_vocab_get_attr, self.handle
-        no_text = TokenAttr.CONTROL | TokenAttr.UNKNOWN
+        no_text = int(TokenAttr.CONTROL | TokenAttr.UNKNOWN)  # PERF: an IntFlag is slow to test
         table = np.fromiter(
             (attribute(handle, token) & no_text != 0 for token in range(self.n_tokens)), np.bool_
         )

@@ -45,8 +45,9 @@ class TokenRun:
         salt: whose tokens they are; prompts of another salt don't match.
         n_known: all of them.
         n_computed: those in the cache.
-        n_exact: those from the front, without a gap, that were computed in chunks as a fresh
-            prompt's are; a row of one token is rounded differently.
+        n_exact: those from the front, without a gap, that are as reused ones may be where reuse is
+            to be exact: computed in chunks, as a fresh prompt's are. A row of one token is rounded
+            differently.
     """
 
     def __init__(self) -> None:
@@ -59,11 +60,11 @@ class TokenRun:
         """Tokens in the cache; a view."""
         return self._tokens[: self.n_computed]
 
-    def begin(self, prompt: Tokens, salt: str, n_computed: int, n_exact: int) -> None:
-        """Start anew with a prompt of which the first tokens are in the cache."""
+    def begin(self, prompt: Tokens, salt: str, n_computed: int) -> None:
+        """Start anew with a prompt of which the first tokens are in the cache, reused."""
         self._tokens = np.concatenate([prompt, np.zeros(_SPARE, np.int32)])
         self.salt, self.n_known = salt, len(prompt)
-        self.n_computed, self.n_exact = n_computed, min(n_computed, n_exact)
+        self.n_computed = self.n_exact = n_computed
 
     def append(self, tokens: Tokens, *, is_exact: bool) -> None:
         """Note tokens that have been computed behind the others."""

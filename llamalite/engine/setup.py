@@ -40,6 +40,12 @@ def make_stepper(
         ModelLoadError: the context can't be made.
         AdapterError: an adapter can't be loaded.
     """
+    # Made first, so that it knows at the first step how busy the machine is.
+    tuner = ThreadTuner(
+        loaded.params["n_threads"],
+        loaded.params["n_threads_batch"],
+        fixed=loaded.threads_are_fixed or not options.adapt_threads,
+    )
     context = Context(loaded.model, **loaded.params)
     context.set_loras(loaded.adapters)
     limits = Limits(
@@ -48,11 +54,6 @@ def make_stepper(
         n_batch=context.n_batch,
         n_ubatch=min(loaded.params["n_ubatch"], context.n_batch),
         min_chunk=MIN_CHUNK,
-    )
-    tuner = ThreadTuner(
-        loaded.params["n_threads"],
-        loaded.params["n_threads_batch"],
-        fixed=loaded.threads_are_fixed or not options.adapt_threads,
     )
     stepper = Stepper(
         Runner(context),

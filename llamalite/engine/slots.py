@@ -179,9 +179,8 @@ class SlotTable:
                 self._empty(slot)
                 lease.donor, lease.n_awaited = start.donor.id, awaited
                 return
-        n_exact = start.n_exact  # before its source changes
         n = self._fill(slot, start)
-        slot.run.begin(lease.prompt, lease.salt, n, n_exact)
+        slot.run.begin(lease.prompt, lease.salt, n)
         lease.n_computed = lease.n_cached = n
         if self._reuses and self._memory.has_states:
             self._plan_snapshots(lease, start.n_shared)
@@ -215,16 +214,17 @@ class SlotTable:
                 lease.add_stop(point)
 
     def _save(self, slot: Slot) -> None:
-        run, is_exact = slot.run, slot.run.n_exact == slot.run.n_computed
-        if not (self._reuses and self._memory.has_states) or (self._exact and not is_exact):
+        run = slot.run
+        is_good = not self._exact or run.n_exact == run.n_computed
+        if not (self._reuses and self._memory.has_states and is_good):
             return
-        known = self._snapshots.at(run.computed, run.salt, exact=self._exact)
+        known = self._snapshots.at(run.computed, run.salt)
         if known is not None:
             self._snapshots.touch(known)
             return
         state = self._memory.save(slot.id, self._snapshots.max_bytes)
         if state is not None:
-            self._snapshots.add(Snapshot(run.computed.copy(), run.salt, is_exact, state))
+            self._snapshots.add(Snapshot(run.computed.copy(), run.salt, state))
 
     def _wake(self, donor: Slot, n: int | None = None) -> None:
         """Start the leases that waited for a slot to hold n tokens; None = all that wait for it."""

@@ -23,13 +23,11 @@ class Snapshot:
     Attributes:
         tokens: int32[n].
         salt: whose tokens they are.
-        is_exact: whether all were computed in chunks, as a fresh prompt's are.
         state: uint8[size].
     """
 
     tokens: Tokens
     salt: str
-    is_exact: bool
     state: npt.NDArray[np.uint8]
 
 
@@ -61,18 +59,18 @@ class SnapshotStore:
         self._held.remove(snapshot)
         self._held.append(snapshot)
 
-    def at(self, tokens: Tokens, salt: str, *, exact: bool) -> Snapshot | None:
+    def at(self, tokens: Tokens, salt: str) -> Snapshot | None:
         """Return the snapshot behind exactly these tokens."""
-        for snapshot in self.within(tokens, salt, exact=exact):
+        for snapshot in self.within(tokens, salt):
             return snapshot if len(snapshot.tokens) == len(tokens) else None
         return None
 
-    def within(self, prompt: Tokens, salt: str, *, exact: bool) -> Iterator[Snapshot]:
+    def within(self, prompt: Tokens, salt: str) -> Iterator[Snapshot]:
         """Yield the snapshots that lie within a prompt, longest first."""
         held = sorted(self._held, key=lambda snapshot: -len(snapshot.tokens))
         for snapshot in held:
             n = len(snapshot.tokens)
-            if snapshot.salt != salt or n > len(prompt) or (exact and not snapshot.is_exact):
+            if snapshot.salt != salt or n > len(prompt):
                 continue
             if np.array_equal(snapshot.tokens, prompt[:n]):
                 yield snapshot

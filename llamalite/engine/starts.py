@@ -105,12 +105,6 @@ class Start:
     n_awaited: int = 0
     n_shared: int = 0
 
-    @property
-    def n_exact(self) -> int:
-        """Those of the n tokens that a fresh computation would give bit by bit."""
-        n = self.n if self.source is None else min(self.n, self.source.run.n_exact)
-        return n if self.snapshot is None or self.snapshot.is_exact else 0
-
 
 def find_start(
     slots: Iterable[Slot],
@@ -140,7 +134,7 @@ def find_start(
             found.append((slot, overlap))
     n, source = _best_slot(found, memory, to_empty)
     snapshot = None
-    for candidate in snapshots.within(prompt, salt, exact=exact):
+    for candidate in snapshots.within(prompt, salt):
         if len(candidate.tokens) - n < MIN_GAIN:
             break
         cells = _cells_for(len(candidate.tokens), found, memory, to_empty)

@@ -178,6 +178,8 @@ def test_a_library_that_dies_is_said_within_20_s(
     assert seen.returncode == 1
     assert seen.stderr.count("\n") == 1
     assert "SIGILL" in seen.stderr
+    folder = copy_libraries(library.files.folder, tmp_path / "dies, too", few=True)
+    plant(folder / library.files.llama.name, "llama_decode")
     used = llamalite("lib", "use", folder)
     assert (used.returncode, used.stdout) == (3, "")
     assert "SIGILL" in used.stderr
@@ -192,7 +194,7 @@ def test_an_install_is_tested_and_used_and_a_bad_one_is_not(
     assert installed["self_test"] == {"state": "passed", "said": ""}
     assert llamalite("lib", "path").stdout == f"{installed['folder']}\n"
 
-    folder = copy_libraries(library.files.folder, tmp_path / "dies")
+    folder = copy_libraries(library.files.folder, tmp_path / "dies", few=True)
     plant(folder / library.files.llama.name, "llama_decode")
     bad = llamalite("lib", "install", "--backend=cpu", "--dest", tmp_path / "dest", folder)
     assert bad.returncode == 3

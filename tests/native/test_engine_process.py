@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from support.processes import is_gone
 
 from llamalite.config import SamplingConfig
 from llamalite.constraint.spec import Constraint
@@ -139,5 +140,5 @@ def test_deaths_under_load(engine: EngineProcess) -> None:
     assert engine.stats().n_restarts == N_DEATHS
     assert max(gaps) < 3
     engine.close()
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert all(is_gone(pid) for pid in pids)
     assert not psutil.Process().children()

@@ -70,7 +70,7 @@ def test_random_walks_through_random_grammars_end_well(vocab: Vocab) -> None:
         except ConstraintError:
             continue
         with matcher:
-            text_after(matcher, vocab, rng, 12)
+            text_after(matcher, vocab, rng, 8)
         walked += 1
 
 
@@ -120,6 +120,19 @@ def test_it_does_not_end_in_the_midst_of_a_character(vocab: Vocab) -> None:
         matcher.accept(token(b"\xac"))
         assert matcher.is_over
         assert matcher.allows(end)
+
+
+def test_too_many_readings_are_an_error_before_they_take_forever(vocab: Vocab) -> None:
+    bracket = next(i for i in range(vocab.n_tokens) if vocab.piece(i) == b"(")
+
+    def open_many(matcher: GrammarMatcher) -> None:
+        for _ in range(40):
+            matcher.accept(bracket)
+
+    grammar = 'root ::= "x" | "(" root ")" | "(" root "]"'
+    readings = pytest.raises(ConstraintError, match="too many readings")
+    with GrammarMatcher(vocab, grammar) as matcher, readings:
+        open_many(matcher)
 
 
 def test_masks_keep_what_is_forbidden_already(vocab: Vocab) -> None:

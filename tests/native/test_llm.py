@@ -13,7 +13,6 @@ from llamalite.errors import (
     AdapterError,
     ConstraintError,
     ContextLengthExceeded,
-    EngineClosed,
     InvalidParameter,
     ModelLoadError,
     TemplateError,

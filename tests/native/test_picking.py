@@ -277,7 +277,9 @@ def test_constrained_tokens_are_those_of_a_second_draw(vocab: Vocab, name: str) 
                 token = int(left["id"][selected])
             chain.accept(token)
             expected.append(token)
+    before = [row.copy() for row in given]
     assert picks(picker, given) == expected
+    assert all((old == new).all() for old, new in zip(before, given, strict=True))
     assert allowed.accepted == expected
     picker.close()
     assert allowed.closed

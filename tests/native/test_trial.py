@@ -60,10 +60,15 @@ def cpu_backend(files: LibraryFiles, healthy: Trial) -> Path:
 
 
 def broken_copy(
-    library: Library, folder: Path, name: str, *symbols: str, code: dict[str, bytes] = DIE
+    library: Library,
+    folder: Path,
+    name: str,
+    *symbols: str,
+    code: dict[str, bytes] = DIE,
+    few: bool = False,
 ) -> Path:
     """Copy the library and plant traps into one of its files, wherever it has the symbols."""
-    copy_libraries(library.files.folder, folder)
+    copy_libraries(library.files.folder, folder, few=few)
     planted = 0
     for symbol in symbols:
         with contextlib.suppress(LookupError):
@@ -148,6 +153,17 @@ def test_what_dies_whatever_is_done_is_refused_in_one_line(
     assert known_trial(scan_folder(folder)) is None
 
 
+def test_what_hangs_is_refused(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("llamalite.core.attempt.SILENCE_LIMIT_S", 3.0)
+    name = library.files.llama.name
+    folder = broken_copy(library, tmp_path / "lib", name, "llama_decode", code=HANG)
+    with pytest.raises(LibraryIncompatible, match=r"hung \(no word in 3 s while decoding\)"):
+        try_library(scan_folder(folder))
+
+
+@pytest.mark.matrix
 def test_what_hangs_is_refused_within_twenty_seconds(
     library: Library, stories: Path, tmp_path: Path
 ) -> None:
@@ -209,7 +225,7 @@ def test_a_death_that_does_not_repeat_costs_no_speed(
 
 def test_exit_is_a_death_like_any_other(library: Library, tmp_path: Path) -> None:
     folder = broken_copy(
-        library, tmp_path / "lib", library.files.llama.name, "llama_decode", code=EXIT
+        library, tmp_path / "lib", library.files.llama.name, "llama_decode", code=EXIT, few=True
     )
     with pytest.raises(
         LibraryIncompatible, match=r"failed \(it ended with exit code 7, while deco"

@@ -17,11 +17,17 @@ EXIT = {
 HANG = {"x64": b"\xeb\xfe", "arm64": b"\x00\x00\x00\x14"}  # a jump to itself
 
 
-def copy_libraries(source: Path, folder: Path) -> Path:
-    """Copy a folder's shared libraries, links as files."""
+def copy_libraries(source: Path, folder: Path, *, few: bool = False) -> Path:
+    """Copy a folder's shared libraries, links as files.
+
+    `few` leaves most of x86-64's CPU variants out, as each is tried where a library dies.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        if ".so" in path.name:
+    paths = [path for path in source.iterdir() if ".so" in path.name]
+    variants = {path for path in paths if path.name.startswith("libggml-cpu-")}
+    kept = {path for path in variants if path.stem.endswith(("-x64", "-haswell"))}
+    for path in paths:
+        if not (few and kept and path in variants - kept):
             shutil.copyfile(path, folder / path.name)
     return folder
 

@@ -1,5 +1,6 @@
 """A context's memory without libllama: holds tokens where libllama holds what was computed of them,
-and aborts where libllama aborts."""
+and aborts where libllama aborts.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ class Cells:
             self.cells[seq][pos + offset] = token
 
     def cut(self, seq: int, start: int, end: int) -> None:
-        self.positions[seq] -= set(range(start, end))
+        self.positions[seq] = {pos for pos in self.positions[seq] if not start <= pos < end}
 
 
 class FakeContext:
@@ -113,8 +114,8 @@ class FakeContext:
             if start == 0:
                 self.states[seq] = ()
             done = not 0 < start < n
-        self.base.cut(seq, start, min(end, 100_000))
-        self.window.cut(seq, start, min(end, 100_000))
+        self.base.cut(seq, start, end)
+        self.window.cut(seq, start, end)
         return done
 
     def seq_cp(self, source: int, target: int, start: int = -1, end: int = -1) -> None:
@@ -148,7 +149,7 @@ class FakeContext:
 
     def load(self, seq: int, state: Any) -> None:
         if self.kind == "sliding":
-            self.window.cut(seq, 0, 100_000)
+            self.window.cut(seq, 0, 2**31)
             for pos, token in state.items():
                 self.window.put(seq, pos, [token])
         else:

@@ -5,14 +5,15 @@ from __future__ import annotations
 MOST_DEATHS_AT_LOAD = 4
 _LOAD_DELAYS_S = (0.0, 0.5, 2.0)
 _SETTLED_S = 5.0
-_FIRST_DELAY_S, _MOST_DELAY_S = 0.05, 0.5
+_FIRST_DELAY_S, _MOST_DELAY_S = 0.05, 0.25
 
 
 class Backoff:
     """Counts deaths.
 
-    One that dies soon after it was ready is started anew ever more slowly, but within half a
-    second; one that dies while it loads is given up after MOST_DEATHS_AT_LOAD deaths in a row.
+    One that dies soon after it was ready is started anew ever more slowly, but within a
+    quarter of a second; one that dies while it loads is given up after MOST_DEATHS_AT_LOAD deaths
+    in a row.
 
     Attributes:
         n_at_load: deaths in a row while it loaded.

@@ -15,8 +15,9 @@ from types import TracebackType
 
 from llamalite.engine.facts import EngineFacts
 from llamalite.engine.handle import Embedding, Generation, Sink
-from llamalite.engine.process.link import Link, Source
+from llamalite.engine.process.link import Link
 from llamalite.engine.process.pending import Pending
+from llamalite.engine.process.source import Source
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
 from llamalite.engine.stats import EngineStats
 from llamalite.errors import EngineClosed

@@ -12,15 +12,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 from llamalite.engine.facts import EngineFacts
-from llamalite.engine.process.auth import introduce
 from llamalite.engine.process.crossing import array_of, error_of
-from llamalite.engine.process.pending import Pending
+from llamalite.engine.process.pending import Pending, copy_of, deliver, flush, unread
 from llamalite.engine.process.rendezvous import State
-from llamalite.engine.process.sockets import Outgoing, dial
+from llamalite.engine.process.sockets import Outgoing
+from llamalite.engine.process.source import Source, connect
 from llamalite.engine.process.wire import (
     Accepted,
     AskStats,
@@ -49,35 +49,10 @@ _MOST_HELD = 1024
 """Requests that may wait while there is no connection."""
 _POLL_S = 0.1
 _PAUSE_S = 0.02
-_DIAL_LIMIT_S = 5.0
 _STATS_LIMIT_S = 5.0
 _JOIN_LIMIT_S = 2.0
 _MOST_REFUSALS = 50
 """A process that dies hangs up, too, and its owner needs a moment to know."""
-
-
-class Source(Protocol):
-    """Says where an engine is; see `rendezvous.Visitor`."""
-
-    def state(self) -> State:
-        """Return what its owner last said."""
-        ...
-
-    def wait_ready(self, goes_on: Callable[[], bool]) -> State:
-        """Wait until it is ready."""
-        ...
-
-    def death_of(self, incarnation: int) -> str | None:
-        """Return how one of its processes ended."""
-        ...
-
-    def close(self) -> None:
-        """Keep the engine no longer."""
-        ...
-
-    def begin_anew(self) -> None:
-        """Forget, in a fork, what is its parent's."""
-        ...
 
 
 class Link:
@@ -137,7 +112,7 @@ class Link:
                 pending.taken.set()
             elif not self._send(pending, content, self._outgoing):
                 del self._pending[pending.id]
-                raise _unread()
+                raise unread()
         try:
             while not pending.taken.wait(_POLL_S):
                 pass
@@ -163,7 +138,7 @@ class Link:
                 return  # `_lost` finds it
             del self._pending[number]
         pending.deliver_cancelled()
-        _flush([pending])
+        flush([pending])
 
     def stats(self) -> EngineStats | None:
         """Ask for the engine's stats; None while there is no connection."""
@@ -194,7 +169,7 @@ class Link:
             while not self._is_closed:
                 state = self._source.wait_ready(lambda: not self._is_closed)
                 try:
-                    connection = _connect(state)
+                    connection = connect(state)
                 except OSError:  # it has just died, and its owner doesn't know yet
                     time.sleep(_PAUSE_S)
                     continue
@@ -243,7 +218,7 @@ class Link:
             for pending in self._pending.values():
                 try:
                     if not self._send(pending, pending.frame(), outgoing):
-                        unsent.append((pending, _unread()))
+                        unsent.append((pending, unread()))
                 except LlamaliteError as error:
                     unsent.append((pending, error))
             self._outgoing = outgoing
@@ -281,8 +256,8 @@ class Link:
                 pending.refusal = error
                 pending.taken.set()
                 return
-        _deliver(pending, error)
-        _flush([pending])
+        deliver(pending, error)
+        flush([pending])
 
     def _step(self, step: Step) -> None:
         touched = []
@@ -297,10 +272,10 @@ class Link:
                 continue
             pending.taken.set()
             touched.append(pending)
-            if _deliver(pending, item):
+            if deliver(pending, item):
                 with self._lock:
                     self._pending.pop(number, None)
-        _flush(touched)
+        flush(touched)
 
     # -- ends -------------------------------------------------------------------------------------
 
@@ -322,7 +297,7 @@ class Link:
         for pending in cancelled:
             pending.taken.set()
             pending.deliver_cancelled()
-        _flush(cancelled)
+        flush(cancelled)
         if reason is not None:
             self._fail(rest, EngineError(reason))
             return
@@ -356,9 +331,9 @@ class Link:
                 if self._pending.pop(pending.id, None) is None:
                     continue
             failed.append(pending)
-            _deliver(pending, _copy(error))
+            deliver(pending, copy_of(error))
             pending.taken.set()
-        _flush(failed)
+        flush(failed)
 
 
 class _Asked:
@@ -367,47 +342,3 @@ class _Asked:
     def __init__(self) -> None:
         self.done = threading.Event()
         self.stats: EngineStats | None = None
-
-
-def _connect(state: State) -> socket.socket:
-    connection = dial(state.address, _DIAL_LIMIT_S)
-    try:
-        introduce(connection, state.secret)
-    except OSError as error:
-        connection.close()
-        raise EngineError(
-            f"the engine's process doesn't take this program in ({error}): close the engine and "
-            "start it again"
-        ) from None
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _deliver(pending: Pending, item: Any) -> bool:
-    try:
-        return pending.deliver(item)
-    except Exception:  # a sink of the caller's, which mustn't end everybody's connection
-        _log.exception("a request's sink failed")
-        return False
-
-
-def _flush(requests: Iterable[Pending]) -> None:
-    for sink in {id(pending.sink): pending.sink for pending in requests}.values():
-        try:
-            sink.flush()
-        except Exception:
-            _log.exception("a request's sink failed")
-
-
-def _copy(error: LlamaliteError) -> LlamaliteError:
-    """Return an exception of its own for each request: raising one adds to its traceback."""
-    twin = type(error).__new__(type(error))
-    Exception.__init__(twin, *error.args)
-    vars(twin).update(vars(error))
-    return twin
-
-
-def _unread() -> QueueFull:
-    return QueueFull("the engine's process doesn't take what is sent to it: try later")

@@ -6,8 +6,10 @@ library, `llamalite.errors` and its siblings.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +18,9 @@ from llamalite.engine.process.crossing import embed_message, submit_message
 from llamalite.engine.process.wire import frame
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
 from llamalite.engine.result import Delta
-from llamalite.errors import LlamaliteError
+from llamalite.errors import LlamaliteError, QueueFull
 
+_log = logging.getLogger("llamalite.engine")
 _MOST_SENT = 2
 
 
@@ -93,3 +96,34 @@ class Pending:
         """End what is open as cancelled."""
         for index in sorted(self._open):
             self.deliver(Delta(index=index, finish_reason="cancelled"))
+
+
+def deliver(pending: Pending, item: Any) -> bool:
+    """Pass on what came for a request; True if that was the last of it."""
+    try:
+        return pending.deliver(item)
+    except Exception:  # a sink of the caller's, which mustn't end everybody's connection
+        _log.exception("a request's sink failed")
+        return False
+
+
+def flush(requests: Iterable[Pending]) -> None:
+    """Tell the requests' sinks that a step is over."""
+    for sink in {id(pending.sink): pending.sink for pending in requests}.values():
+        try:
+            sink.flush()
+        except Exception:
+            _log.exception("a request's sink failed")
+
+
+def copy_of(error: LlamaliteError) -> LlamaliteError:
+    """Return an exception of its own for each request: raising one adds to its traceback."""
+    twin = type(error).__new__(type(error))
+    Exception.__init__(twin, *error.args)
+    vars(twin).update(vars(error))
+    return twin
+
+
+def unread() -> QueueFull:
+    """Return the error for a request that can't be sent for lack of a reader."""
+    return QueueFull("the engine's process doesn't take what is sent to it: try later")

@@ -274,7 +274,8 @@ class Visitor:
                 return None
             if incarnation in state.deaths:
                 return state.deaths[incarnation]
-            if state.incarnation != incarnation or state.status in (CLOSED, FAILED):
+            is_over = state.incarnation != incarnation or state.status in (CLOSED, FAILED)
+            if is_over or not self.has_owner():
                 return None
             time.sleep(_PAUSE_S)
         return None

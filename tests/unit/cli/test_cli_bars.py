@@ -129,9 +129,9 @@ def test_a_terminal_gets_a_bar_per_file_and_one_in_all() -> None:
     assert "before\n" in text
     assert "got [bold]o/r/first.gguf\n" in text
     for name in ("first.gguf", "second.gguf"):
-        assert re.search(rf"^{re.escape(name)} .*[12]\.\d/2\.0 kB .*kB/s, \d s left", text, re.M), (
-            name
-        )
+        # Slower than it should be where others use the machine.
+        speed = r"[\d.]+ (kB|bytes)/s, \d+ s left"
+        assert re.search(rf"^{re.escape(name)} .*[12]\.\d/2\.0 kB .*{speed}", text, re.M), name
     done = [float(size) for size in re.findall(r"^all .*?([\d.]+)/4\.0 kB", text, re.M)]
     assert len(done) > 3
     assert done == sorted(done)

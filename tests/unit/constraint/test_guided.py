@@ -365,6 +365,25 @@ def test_answers_land_within_their_tokens(vocab: GuidedVocab, n_tokens: int) -> 
             jsonschema.validate(json.loads(text), schema)
 
 
+def test_deeply_nested_answers_land(vocab: GuidedVocab) -> None:
+    pair = {
+        "type": "object",
+        "properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}},
+        "required": ["left", "right"],
+        "additionalProperties": False,
+    }
+    schema = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 9}, pair]}
+    matcher = LandingMatcher(guide(vocab, schema).matcher(), 600, 1)
+    text = ""
+    while not matcher.is_over:
+        wanted = '{"left":'[len(text) % 8]
+        byte = ord(wanted) if matcher.allows(ord(wanted)) else min(masked(matcher))
+        matcher.accept(byte)
+        text += _Tokens.tokens[byte].decode()
+    assert text.startswith('{"left":' * 20)
+    jsonschema.validate(json.loads(text), schema)
+
+
 def test_landing_leaves_answers_free_before(vocab: GuidedVocab) -> None:
     rule = guide(vocab, LIST)
     free, landing = rule.matcher(), LandingMatcher(rule.matcher(), 200, 30)

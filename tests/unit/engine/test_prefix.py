@@ -17,9 +17,9 @@ def ids(*tokens: int) -> np.ndarray:
     return np.array(tokens, np.int32)
 
 
-def run_of(prompt: np.ndarray, n_computed: int, n_exact: int | None = None) -> TokenRun:
+def run_of(prompt: np.ndarray, n_computed: int) -> TokenRun:
     run = TokenRun()
-    run.begin(prompt, "a", n_computed, n_computed if n_exact is None else n_exact)
+    run.begin(prompt, "a", n_computed)
     return run
 
 
@@ -58,7 +58,8 @@ def test_exact_tokens_end_where_one_came_alone() -> None:
 
 
 def test_what_is_not_exact_now_promises_nothing() -> None:
-    run = run_of(ids(1, 2, 3, 4, 5), 3, n_exact=2)
+    run = run_of(ids(1, 2, 3, 4, 5), 2)
+    run.append(ids(3), is_exact=False)
     assert run.overlap(ids(1, 2, 3, 4), "a", exact=True) == Overlap(2, 2)
 
 
@@ -79,8 +80,8 @@ def test_64_slots_of_8000_tokens_are_compared_in_a_millisecond(differ_at: int) -
     assert min(times) < 0.001
 
 
-def snapshot(tokens: np.ndarray, size: int = 10, salt: str = "", exact: bool = True) -> Snapshot:
-    return Snapshot(tokens, salt, exact, np.zeros(size, np.uint8))
+def snapshot(tokens: np.ndarray, size: int = 10, salt: str = "") -> Snapshot:
+    return Snapshot(tokens, salt, np.zeros(size, np.uint8))
 
 
 def test_snapshots_within_a_prompt_come_longest_first() -> None:
@@ -89,11 +90,10 @@ def test_snapshots_within_a_prompt_come_longest_first() -> None:
         store.add(snapshot(ids(*range(n))))
     store.add(snapshot(ids(0, 1, 9)))
     store.add(snapshot(ids(0, 1, 2, 3, 4), salt="b"))
-    store.add(snapshot(ids(0), exact=False))
-    found = [len(each.tokens) for each in store.within(ids(*range(9)), "", exact=True)]
+    found = [len(each.tokens) for each in store.within(ids(*range(9)), "")]
     assert found == [4, 3, 2]
-    assert store.at(ids(0, 1, 2), "", exact=True) is not None
-    assert store.at(ids(0, 1, 2, 3, 4), "", exact=True) is None
+    assert store.at(ids(0, 1, 2), "") is not None
+    assert store.at(ids(0, 1, 2, 3, 4), "") is None
 
 
 def test_the_snapshot_unused_for_longest_goes_first() -> None:
@@ -104,7 +104,7 @@ def test_the_snapshot_unused_for_longest_goes_first() -> None:
     store.add(snapshot(ids(3)))
     store.touch(first)
     store.add(snapshot(ids(4), size=5))
-    assert [len(list(store.within(ids(n), "", exact=True))) for n in (1, 2, 3, 4)] == [1, 0, 1, 1]
+    assert [len(list(store.within(ids(n), ""))) for n in (1, 2, 3, 4)] == [1, 0, 1, 1]
     assert store.n_bytes == 25
     store.add(snapshot(ids(5), size=31))
     assert (store.n_bytes, len(store)) == (0, 0)

@@ -84,9 +84,7 @@ def test_the_same_prompt_again_computes_its_last_two_tokens(kind: str, unified: 
 
 @ALL_KINDS
 @LAYOUTS
-def test_a_common_beginning_serves_the_third_prompt_at_the_latest(
-    kind: str, unified: bool
-) -> None:
+def test_a_common_beginning_serves_the_third_prompt_at_the_latest(kind: str, unified: bool) -> None:
     bench = Bench(kind, n_slots=4, unified=unified)
     answer = [7] * 60  # more than a sliding window remembers
     first, *others = (bench.serve([*system(), *[tail] * 20], answer) for tail in (501, 502, 503))
@@ -187,6 +185,16 @@ def test_exact_reuse_ends_before_the_answer(kind: str) -> None:
     assert bench.serve([*system(), 7, 8, 9, 1, 2]) == reusable
 
 
+def test_a_chunk_of_one_token_ends_what_is_exact() -> None:
+    bench = Bench(reuse="exact")
+    lease = bench.acquire(system())
+    bench.chunk(lease, 50)
+    bench.chunk(lease, 1)
+    bench.prefill(lease)
+    bench.table.release(lease)
+    assert bench.serve(system()) == 50
+
+
 def test_a_short_prompt_is_computed() -> None:
     bench = Bench()
     assert bench.serve([5]) == 0
@@ -211,6 +219,18 @@ def test_the_slot_unused_for_longest_is_taken() -> None:
     assert bench.serve([400, 401, 402]) == 0  # in place of 200
     assert bench.serve([100 + i for i in range(20)]) == 18
     assert bench.serve([300 + i for i in range(20)]) == 18
+
+
+def test_what_ended_last_or_was_of_use_is_kept() -> None:
+    bench = Bench(n_slots=4)
+    first, second = (bench.acquire([tail] * 40) for tail in (100, 200))
+    for lease in (first, second):
+        bench.prefill(lease)
+    bench.table.release(second)
+    bench.table.release(first)
+    bench.serve([*[200] * 20, *[201] * 20])  # a beginning is copied from the second
+    assert bench.table.make_room()
+    assert [bench.serve([tail] * 41) for tail in (200, 100)] == [39, 0]
 
 
 def test_a_parked_sequence_survives_who_needs_only_its_beginning() -> None:

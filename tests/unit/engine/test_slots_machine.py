@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,7 @@ class Sequences(RuleBasedStateMachine):
         return [
             lease
             for lease in self.leases
-            if not lease.is_waiting
-            and prompt_left in (None, lease.n_computed < len(lease.prompt))
+            if not lease.is_waiting and prompt_left in (None, lease.n_computed < len(lease.prompt))
         ]
 
     def put(self, lease: Lease, tokens: Any, decoded: bool, look: bool = True) -> None:
@@ -160,8 +158,8 @@ class Sequences(RuleBasedStateMachine):
 
 
 Sequences.TestCase.settings = settings(
-    max_examples=int(os.environ.get("EX","100")),
-    stateful_step_count=25,
+    max_examples=100,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -13,7 +13,7 @@ def test_the_first_death_costs_no_wait_and_later_ones_little() -> None:
     delays = [backoff.died(1.0) for _ in range(20)]
     assert delays[0] == 0
     assert delays == sorted(delays)  # type: ignore[type-var]
-    assert delays[-1] == 0.5
+    assert delays[-1] == 0.25
 
 
 def test_a_long_life_is_a_new_beginning() -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from support import fake_engine
 from support.fake_engine import DEADLY, FACTS, SILENT
+from support.processes import is_gone, wait_until
 
 from llamalite.core.child import command_for, environment
 from llamalite.engine.handle import Generation
@@ -35,19 +36,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by signal
 
 Launch = Callable[..., EngineProcess]
 SUPPORT = str(Path(fake_engine.__file__).parents[1])
-
-
-def is_gone(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
-
-
-def wait_until(holds: Callable[[], bool], limit_s: float = 5.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from support.fake_engine import SILENT
+from support.processes import is_gone, wait_until
 
 from llamalite.core.child import environment
 from llamalite.engine.process import host as host_module
@@ -33,15 +34,8 @@ from llamalite.engine.process import host
 folder = host.host_folder()
 lock = host.open_lock(folder / "lock", 0o600)
 if host.try_lock(lock):
-    host.Host(folder, fake_engine.FACTORY, linger_s=0.5).run()
+    host.Host(folder, fake_engine.FACTORY, linger_s=0.3).run()
 """
-
-
-def wait_until(holds: Callable[[], bool], limit_s: float = 5.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Hosts:
@@ -123,7 +117,7 @@ def test_deaths_of_engines_and_hosts_and_failures_cost_no_more_than_themselves(
         assert one.submit(GenerationRequest([1])).result().finish_reason == "length"
         waiting.cancel()
         assert waiting.result().finish_reason == "cancelled"
-        assert not psutil.pid_exists(engine)
+        wait_until(lambda: is_gone(engine), 2)
         assert len(hosts.alive) == 1
 
 
@@ -136,7 +130,7 @@ def test_a_fork_keeps_the_engine_itself(hosts: Hosts) -> None:
         with contextlib.suppress(BaseException):
             one.submit(GenerationRequest([1])).result()
             os.write(writing, b"x")
-            time.sleep(1.0)  # the parent's client is closed meanwhile
+            time.sleep(0.8)  # the parent's client is closed meanwhile
             tokens = one.submit(GenerationRequest([30])).result().tokens
             n_restarts = one.stats().n_restarts
             one.close()
