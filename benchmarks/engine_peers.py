@@ -15,6 +15,7 @@ import datetime
 import json
 import platform
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ SEQUENTIAL = Contestant("llama-cpp-python", "llama-cpp-python")
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that workers end, too
     given = parse()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "engine_peers.json"

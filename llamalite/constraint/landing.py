@@ -12,8 +12,8 @@ import numpy.typing as npt
 from llamalite.constraint.guided import GuidedMatcher
 from llamalite.constraint.way_out import find_way
 
-_AHEAD = 128
-"""Tokens to spare beyond a short answer's with which ways to the end begin to be looked for."""
+_GROWTH = 2
+"""Most tokens by which the way to the end mostly grows with each token, as in nested answers."""
 _NEAR = 16
 """With so few tokens to spare every token is checked before it is taken."""
 _N_TRIED = 4
@@ -35,10 +35,8 @@ class LandingMatcher:
         self._matcher, self._n_left = matcher, n_left
         self._way: list[int] | None = None  # known while _is_near
         self._is_near = False
-        # NOTE: half of it, because a nested answer needs about a token to close for each it opens.
-        self._look_at = max(n_shortest + _AHEAD, n_left // 2)
+        self._look_at = self._next_look(n_left - n_shortest)
         self._tried: dict[int, list[int] | None] = {}
-        self._look()
 
     @property
     def is_over(self) -> bool:
@@ -92,7 +90,10 @@ class LandingMatcher:
             return
         spare = self._n_left - len(way)
         self._is_near = spare <= _NEAR
-        self._look_at = self._n_left - max(1, (spare - _NEAR) // 2)
+        self._look_at = self._next_look(spare)
+
+    def _next_look(self, spare: int) -> int:
+        return self._n_left - max(1, (spare - _NEAR) // (1 + _GROWTH))
 
     def _lands_after(self, token: int) -> bool:
         if token not in self._tried:

@@ -15,12 +15,10 @@ Bits = npt.NDArray[np.uint32]
 """A bit for each token, lowest first: whether it may come."""
 
 _N_FILLERS, _N_CLOSERS = 64, 32
-_CHARACTERS = bytes(
-    dict.fromkeys(
-        b"@:;)=-+./_,TZ0123456789abcdefghijklmnopqrstuvwxyzABCDEF" + bytes(range(32, 127))
-    )
-)
-"""Characters of patterns, those first that are seldom allowed."""
+_OPENERS = frozenset(b"{[")
+_RARE = b"@:;)=-+./_,TZ0123456789abcdefghijklmnopqrstuvwxyzABCDEF"
+_CHARACTERS = bytes(c for c in dict.fromkeys([*_RARE, *range(32, 127)]) if c not in _OPENERS)
+"""Characters of patterns, those first that are seldom allowed; what opens a value leads astray."""
 
 
 class Matcher(Protocol):

@@ -62,8 +62,8 @@ class Engine:
         )
         self._embedders: dict[str | None, Embedder] = {}
         self._embedding_jobs: list[EmbeddingJob] = []
-        self._lock = threading.Lock()  # of what follows
-        self._news = threading.Condition(self._lock)
+        # Reentrant, because the garbage collector may cancel a request at any moment.
+        self._news = threading.Condition(threading.RLock())
         self._arrived: list[Sequence | EmbeddingJob] = []
         self._cancelled: set[int] = set()
         self._n_live = 0  # sequences that haven't ended
@@ -206,12 +206,6 @@ class Engine:
         with self._news:
             self._cancelled.add(request_id)
             self._news.notify_all()
-        if self._thread is None and self._step_lock.acquire(blocking=False):
-            try:
-                self._take_news()
-                self._flush()
-            finally:
-                self._step_lock.release()
 
     def step(self) -> bool:
         """Compute one step in this thread; False if there was nothing to do.

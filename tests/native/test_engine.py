@@ -224,6 +224,7 @@ def test_cancel_frees_the_slot_within_a_step(stories: Path) -> None:
         assert engine.stats().n_running == 1
         assert 0 < engine.stats().prefill_rows < 1500  # in the middle of its prompt
         long.cancel()
+        engine.step()
         assert engine.stats().n_running == 0
         assert long.result().finish_reason == "cancelled"
         assert engine.submit(GenerationRequest(words(rng, 5), GREEDY)).result().tokens

@@ -109,7 +109,7 @@ def _broken(tokens: Any, logits: Any) -> None:
 def test_soak(stories: Path) -> None:
     process = psutil.Process()
     n_threads, n_files = threading.active_count(), process.num_fds() if os.name == "posix" else 0
-    options = EngineOptions(n_parallel=6, n_queue=4, kv_unified=True, n_cells=512)
+    options = EngineOptions(n_parallel=6, n_queue=4, kv_unified=True, n_cells=256)
     sizes: list[int] = []
     with Engine.load(stories, options, n_ctx=512, n_threads=1, say=lambda line: None) as engine:
         engine.start()
