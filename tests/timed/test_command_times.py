@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import sys
@@ -44,9 +45,20 @@ def timed(*arguments: str) -> tuple[float, str]:
     return time.perf_counter() - started, printed
 
 
-def is_as_quick_as(limit_s: float, *arguments: str) -> bool:
-    """Say whether the best of up to 25 runs stays below a limit: others may be busy."""
-    return any(timed(*arguments)[0] < limit_s for _ in range(25))
+def is_as_quick_as(limit_s: float, *arguments: str, starts: float) -> bool:
+    """Say whether the best of up to 25 runs stays below a limit: others may be busy.
+
+    A slow machine has as many of Python's own bare starts, timed in between, as `starts` says.
+    """
+    quickest = bare = math.inf
+    for _ in range(25):
+        started = time.perf_counter()
+        python("-c", "pass")
+        bare = min(bare, time.perf_counter() - started)
+        quickest = min(quickest, timed(*arguments)[0])
+        if quickest < max(limit_s, starts * bare):
+            return True
+    return False
 
 
 def test_importing_takes_under_60_ms() -> None:
@@ -64,7 +76,7 @@ def test_showing_is_quick(home: Path) -> None:
     """With as large a vocabulary as SmolLM2 has."""
     (home / "models").mkdir(parents=True)
     write_vocabulary(home / "models" / "tiny-Q8_0.gguf", 49_152, merges=True)
-    assert is_as_quick_as(0.2, "show", "tiny-Q8_0")
+    assert is_as_quick_as(0.2, "show", "tiny-Q8_0", starts=7)
 
 
 LIMIT_S = 0.25
@@ -82,5 +94,5 @@ def test_a_list_of_200_models_is_quick(tmp_path: Path, home: Path) -> None:
         add_snapshot(tmp_path / "hub", f"owner{number}/Model-{number}-GGUF", files)
     _, printed = timed("list")  # reads the headers
     assert printed.count("\n") == 201
-    assert is_as_quick_as(LIMIT_S, "list")
+    assert is_as_quick_as(LIMIT_S, "list", starts=8)
     assert timed("list")[1] == printed
