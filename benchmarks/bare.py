@@ -109,8 +109,10 @@ class BareBatch:
         self.lib.llama_free(self.context)
         self.lib.llama_model_free(self.model)
 
-    def run(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> list[list[float]]:
-        """Return for each sequence when its tokens came, by time.perf_counter."""
+    def run(
+        self, prompts: Sequence[Sequence[int]], n_tokens: int
+    ) -> tuple[list[list[float]], list[list[int]]]:
+        """Return for each sequence when its tokens came, by time.perf_counter, and the tokens."""
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), False)
         tokens, times = [], []
         for seq_id, prompt in enumerate(prompts):
@@ -124,12 +126,13 @@ class BareBatch:
         batch.token[:], batch.seq_id[:] = tokens, np.arange(len(prompts))
         batch.pos[:] = [len(prompt) for prompt in prompts]
         batch.output[:] = 1
-        steps = []
+        steps, rows = [], [tokens]
         for _ in range(n_tokens - 1):
-            batch.token[:] = self._decode(batch, len(prompts))
+            batch.token[:] = picked = self._decode(batch, len(prompts))
             batch.pos += 1
+            rows.append(picked.tolist())
             steps.append(time.perf_counter())
-        return [first + steps for first in times]
+        return [first + steps for first in times], [list(row) for row in zip(*rows, strict=True)]
 
     def _decode(self, batch: _Rows, n_outputs: int) -> np.ndarray:
         code = self.lib.llama_decode(self.context, batch.struct)

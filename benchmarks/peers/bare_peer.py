@@ -29,7 +29,7 @@ class BarePeer(Peer):
     def replay(self, load: dict[str, Any]) -> list[dict[str, Any]]:
         requests = load["requests"]
         sent = time.perf_counter()
-        times = self._loop.run([one["prompt"] for one in requests], requests[0]["n_tokens"])
+        times, _ = self._loop.run([one["prompt"] for one in requests], requests[0]["n_tokens"])
         return [
             {"sent": sent, "times": ours, "n_evaluated": len(one["prompt"])}
             for one, ours in zip(requests, times, strict=True)

@@ -5,7 +5,7 @@ Imports numpy and its siblings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from llamalite.constraint.matcher import Matcher
 
 
 class DelayedMatcher:
-    """Allows everything until `begin` has been written, then what another matcher allows.
+    """Allows all but the end until `begin` has been written, then what another matcher allows.
 
     Tokens end where they end: text behind `begin` in the token that completes it is free.
 
@@ -22,13 +22,18 @@ class DelayedMatcher:
         make: makes the matcher that holds from then on; told how many tokens came before.
         begin: text after which it holds, not empty.
         piece_of: gives the bytes of a token as they appear in the answer.
+        ends: tokens that end a generation.
     """
 
     def __init__(
-        self, make: Callable[[int], Matcher], begin: str, piece_of: Callable[[int], bytes]
+        self,
+        make: Callable[[int], Matcher],
+        begin: str,
+        piece_of: Callable[[int], bytes],
+        ends: Collection[int],
     ) -> None:
         self._make, self._piece_of = make, piece_of
-        self._begin = begin.encode("utf-8")
+        self._begin, self._ends = begin.encode("utf-8"), sorted(ends)
         self._matcher: Matcher | None = None
         self._tail = b""
         self._n_free = 0
@@ -40,11 +45,14 @@ class DelayedMatcher:
 
     def allows(self, token: int) -> bool:
         """Say whether a token may come next; changes nothing."""
-        return self._matcher is None or self._matcher.allows(token)
+        return token not in self._ends if self._matcher is None else self._matcher.allows(token)
 
     def mask(self, logits: npt.NDArray[np.float32]) -> bool:
         """Set what may not come next to -inf, in place; False if nothing is left."""
-        return True if self._matcher is None else self._matcher.mask(logits)
+        if self._matcher is not None:
+            return self._matcher.mask(logits)
+        logits[self._ends] = -np.inf
+        return bool(logits.max() > -np.inf)
 
     def accept(self, token: int) -> None:
         """Go on past a token that is allowed here."""

@@ -68,14 +68,13 @@ def compile_constraint(
         if request.sampling.grammar is None:
             return None
         constraint = Constraint("gbnf", request.sampling.grammar, request.sampling.grammar_root)
-    if limit is None:
-        limit = request.sampling.max_tokens
     with vocab.in_use():
         make = _maker(constraint, vocab, limit)
     begin = request.think_end
     if not begin:
         return lambda: make(0)
-    return lambda: DelayedMatcher(make, begin, lambda token: vocab.piece(token, special=True))
+    ends = vocab.eog_tokens
+    return lambda: DelayedMatcher(make, begin, lambda t: vocab.piece(t, special=True), ends)
 
 
 def _maker(constraint: Constraint, vocab: Vocab, limit: int | None) -> Callable[[int], Matcher]:

@@ -129,12 +129,12 @@ class Engine:
         """
         self._check_open()
         prompt = self._check(request)
-        factory = compile_constraint(request, self.loaded.model.vocab)
-        generation = Generation(request.n, self.cancel, self._pump)
-        taker = sink or generation
         limit = self._n_ctx - len(prompt)
         if request.sampling.max_tokens is not None:
             limit = min(limit, request.sampling.max_tokens)
+        factory = compile_constraint(request, self.loaded.model.vocab, limit)
+        generation = Generation(request.n, self.cancel, self._pump)
+        taker = sink or generation
         submitted = time.perf_counter()
         vocab, sequences = self.loaded.model.vocab, []
         for index in range(request.n):

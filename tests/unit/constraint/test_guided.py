@@ -450,8 +450,9 @@ def test_a_delayed_constraint_begins_behind_its_text(vocab: GuidedVocab) -> None
         begun.append(n_before)
         return rule.matcher()
 
-    matcher = DelayedMatcher(make, "</think>", lambda token: _Tokens.tokens[token])
-    assert masked(matcher) == list(range(END + 1))
+    matcher = DelayedMatcher(make, "</think>", lambda token: _Tokens.tokens[token], {END})
+    assert masked(matcher) == list(range(END))  # an answer that ended now would follow no rule
+    assert not matcher.allows(END)
     assert write(matcher, "anything </thin</think")
     assert not begun
     assert not matcher.is_over
@@ -466,7 +467,7 @@ def test_a_delayed_constraint_begins_behind_its_text(vocab: GuidedVocab) -> None
 def test_a_token_may_hold_the_beginning_and_more() -> None:
     pieces = [b"a</", b"x>b"]
     matcher = DelayedMatcher(
-        lambda n_before: pytest.fail(str(n_before)), "</x>", pieces.__getitem__
+        lambda n_before: pytest.fail(str(n_before)), "</x>", pieces.__getitem__, ()
     )
     matcher.accept(0)
     with pytest.raises(pytest.fail.Exception, match="2"):
