@@ -104,8 +104,8 @@ class SlotMemory:
             return True
         # Cells that two sequences share are never taken back from the window while both live,
         # however far they go on, and the window's cells of a pool are few.
-        state = self._read(target, _ANY_SIZE)
-        if state is None or self._write(target, state):
+        state = self._read(target, _ANY_SIZE, self._flags)
+        if state is None or self._write(target, state, self._flags):
             return self._or_clear(target, self.holds(target, n))
         self.copy(source, target)
         return self.keep(target, n_held, n)
@@ -123,11 +123,36 @@ class SlotMemory:
         is_copied = self._copied.get(slot) == self._context.n_computed
         return self.can_copy_and_load or not is_copied
 
+    @property
+    def can_exchange(self) -> bool:
+        """Say whether sequences may change places, and their places matter.
+
+        With streams libllama computes only neighbours together.
+        """
+        return self.has_streams and not self.is_stateful
+
+    def exchange(self, source: int, target: int) -> tuple[bool, bool]:
+        """Let two sequences change places.
+
+        Returns:
+            Whether the first has gone to the second's place, else it stands as it did; and whether
+            the second is still there, in its new place or its old one.
+        """
+        if self._context.n_computed in (self._copied.get(source), self._copied.get(target)):
+            return False, True  # their cells move with the next batch
+        flags = StateSeqFlags.NONE
+        first, second = self._read(source, _ANY_SIZE, flags), self._read(target, _ANY_SIZE, flags)
+        if first is None or second is None:
+            return False, True
+        if not self._write(target, first, flags):
+            return False, self._or_clear(target, self._write(target, second, flags))
+        return True, self._or_clear(source, self._write(source, second, flags))
+
     def save(self, slot: int, max_bytes: int) -> State | None:
         """Return what can't be had by cutting a sequence; None if larger than max_bytes."""
         if not self.can_load(slot):
             return None
-        return self._read(slot, max_bytes)
+        return self._read(slot, max_bytes, self._flags)
 
     def load(self, slot: int, state: State, n: int) -> bool:
         """Bring a sequence to where its state was saved, behind its n-th token.
@@ -140,18 +165,18 @@ class SlotMemory:
         """
         done = (
             self.can_load(slot)
-            and self._write(slot, state)
+            and self._write(slot, state, self._flags)
             and self._memory.seq_rm(slot, n)
             and self.holds(slot, n)
             and (self.is_stateful or self._sees_window(slot, n))
         )
         return self._or_clear(slot, done)
 
-    def _read(self, slot: int, max_bytes: int) -> State | None:
-        return copy_sequence(self._context, slot, self._flags, max_bytes)
+    def _read(self, slot: int, max_bytes: int, flags: StateSeqFlags) -> State | None:
+        return copy_sequence(self._context, slot, flags, max_bytes)
 
-    def _write(self, slot: int, state: State) -> bool:
-        return paste_sequence(self._context, slot, state, self._flags)
+    def _write(self, slot: int, state: State, flags: StateSeqFlags) -> bool:
+        return paste_sequence(self._context, slot, state, flags)
 
     @property
     def _flags(self) -> StateSeqFlags:

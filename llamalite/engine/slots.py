@@ -144,6 +144,35 @@ class SlotTable:
             self._empty(min(parked, key=lambda slot: slot.last_used))
         return bool(parked)
 
+    def pack(self) -> bool:
+        """Move a leased slot next to the others if there is a gap between them.
+
+        PERF: with streams libllama computes only neighbours together, and a batch for each group.
+        """
+        leased = [slot for slot in self._slots if slot.lease is not None]
+        if not self._memory.can_exchange or len(leased) < 2:
+            return False
+        first, last = leased[0], leased[-1]
+        gaps = [slot for slot in self._slots[first.id : last.id] if slot.lease is None]
+        if not gaps:
+            return False
+        mover = min(first, last, key=_size)
+        return self._exchange(mover, min(gaps, key=_size))
+
+    def _exchange(self, leased: Slot, free: Slot) -> bool:
+        moved, kept = self._memory.exchange(leased.id, free.id)
+        if not kept:
+            free.run.forget()
+        if moved:
+            places = {leased.id: free.id, free.id: leased.id}
+            leased.id, free.id = free.id, leased.id
+            self._slots.sort(key=lambda slot: slot.id)
+            for lease in [slot.lease for slot in self._slots if slot.lease is not None]:
+                lease.seq_id = places.get(lease.seq_id, lease.seq_id)
+                if lease.donor is not None:
+                    lease.donor = places.get(lease.donor, lease.donor)
+        return moved
+
     def _parked(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.lease is None and slot.run.n_computed]
 
@@ -235,3 +264,7 @@ class SlotTable:
             if n is None or lease.n_awaited <= n:
                 lease.donor = None
                 self._begin(slot, lease, self._find(lease, to_empty=True))
+
+
+def _size(slot: Slot) -> int:
+    return slot.run.n_computed

@@ -189,7 +189,7 @@ def _best_donor(found: Iterable[tuple[Slot, Overlap]]) -> tuple[Slot | None, int
 
 
 def choose_slot(start: Start, free: Sequence[Slot], memory: SlotMemory) -> Slot:
-    """Return the free slot to start in: the source itself, or the one unused for longest."""
+    """Return the free slot to start in: the source itself, an empty one, or that longest unused."""
     source = start.source
     if source is not None and source in free and len(free) > 1:
         is_used_up = start.n >= _MOSTLY * source.run.n_computed
@@ -198,4 +198,4 @@ def choose_slot(start: Start, free: Sequence[Slot], memory: SlotMemory) -> Slot:
         if start.donor is None and (is_used_up or not can_move or not pays):
             return source
         free = [slot for slot in free if slot is not source]
-    return min(free, key=lambda slot: (slot.run.n_computed > 0, slot.last_used))
+    return min(free, key=lambda slot: (slot.last_used if slot.run.n_computed else -1, slot.id))

@@ -87,6 +87,7 @@ class Stepper:
         """Admit, plan, compute and pick; False if there was nothing to do."""
         self._end_late()
         self._admit()
+        self._table.pack()
         work = self._plan()
         if not work:
             return False
@@ -103,12 +104,13 @@ class Stepper:
 
         PERF: with streams and recurrent states libllama computes as many tokens of each sequence
         at once, so that batches of several lengths fall apart anyway; apart from the start, no
-        prompt's first token is computed by itself, which would round it otherwise.
+        prompt's first token is computed by itself, which would round it otherwise. And it computes
+        only neighbouring sequences together, in their order.
         """
         if self._is_mixed:
             return [work]
         lengths: dict[tuple[bool, int], list[Work]] = {}
-        for item in work:
+        for item in sorted(work, key=_seq_id):
             lengths.setdefault((item.decoded, item.n_tokens), []).append(item)
         return list(lengths.values())
 
@@ -309,3 +311,8 @@ class Stepper:
         lease, sequence.lease = sequence.lease, None
         if lease is not None:
             self._table.release(lease, keep=keep)
+
+
+def _seq_id(item: Work) -> int:
+    lease = item.sequence.lease
+    return -1 if lease is None else lease.seq_id

@@ -147,6 +147,21 @@ class FakeContext:
             return {pos: held[pos] for pos in self.window.positions[seq]}
         return self.states[seq]
 
+    def save_whole(self, seq: int) -> Any:
+        for cells in (self.base, self.window):
+            assert not any(target == seq for _, target in cells.copies), "cells not there yet"
+        return [
+            (cells, {pos: cells.cells[seq][pos] for pos in cells.positions[seq]})
+            for cells in (self.base, self.window)
+        ]
+
+    def load_whole(self, seq: int, state: Any) -> None:
+        for cells, held in state:
+            assert not any(seq in pair for pair in cells.copies), "a copy would go wrong"
+            cells.cut(seq, 0, 2**31)
+            for pos, token in held.items():
+                cells.put(seq, pos, [token])
+
     def load(self, seq: int, state: Any) -> None:
         if self.kind == "sliding":
             self.window.cut(seq, 0, 2**31)
@@ -165,15 +180,20 @@ class FakeMemory(SlotMemory):
         self.loads_fail = False
         self._states: dict[int, Any] = {}
 
-    def _read(self, slot: int, max_bytes: int) -> Any:
+    def _read(self, slot: int, max_bytes: int, flags: int) -> Any:
         if self._state_bytes > max_bytes:
             return None
         state = np.zeros(self._state_bytes, np.uint8)
-        self._states[id(state)] = (state, self._fake.save(slot))
+        save = self._fake.save_whole if self._is_whole(flags) else self._fake.save
+        self._states[id(state)] = (state, save(slot))
         return state
 
-    def _write(self, slot: int, state: Any) -> bool:
+    def _write(self, slot: int, state: Any, flags: int) -> bool:
         if self.loads_fail:
             return False
-        self._fake.load(slot, self._states[id(state)][1])
+        load = self._fake.load_whole if self._is_whole(flags) else self._fake.load
+        load(slot, self._states[id(state)][1])
         return True
+
+    def _is_whole(self, flags: int) -> bool:
+        return not flags and self._fake.kind in ("dense", "sliding")

@@ -118,6 +118,13 @@ class Sequences(RuleBasedStateMachine):
         assert self.table.make_room() == (n_parked > 0)
         assert self.table.n_parked == max(n_parked - 1, 0)
 
+    @rule()
+    def pack(self) -> None:
+        before = sorted(lease.seq_id for lease in self.leases)
+        if self.table.pack():
+            after = sorted(lease.seq_id for lease in self.leases)
+            assert after[-1] - after[0] < before[-1] - before[0]
+
     @invariant()
     def holds_together(self) -> None:
         if not hasattr(self, "leases"):
