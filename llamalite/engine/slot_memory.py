@@ -144,9 +144,14 @@ class SlotMemory:
         first, second = self._read(source, _ANY_SIZE, flags), self._read(target, _ANY_SIZE, flags)
         if first is None or second is None:
             return False, True
-        if not self._write(target, first, flags):
-            return False, self._or_clear(target, self._write(target, second, flags))
-        return True, self._or_clear(source, self._write(source, second, flags))
+        if not self._replace(target, first):
+            return False, self._replace(target, second)
+        return True, self._replace(source, second)
+
+    def _replace(self, slot: int, state: State) -> bool:
+        # NOTE: the state of an empty sequence leaves what is there.
+        self.clear(slot)
+        return self._or_clear(slot, self._write(slot, state, StateSeqFlags.NONE))
 
     def save(self, slot: int, max_bytes: int) -> State | None:
         """Return what can't be had by cutting a sequence; None if larger than max_bytes."""

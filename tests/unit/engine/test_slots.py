@@ -338,6 +338,31 @@ def test_a_state_is_not_loaded_where_a_copy_is_under_way(unified: bool) -> None:
     bench.prefill(third)
 
 
+@pytest.mark.parametrize("kind", ["dense", "sliding"])
+def test_streams_that_run_are_brought_side_by_side_and_nothing_is_lost(kind: str) -> None:
+    """One of them has nothing computed yet; the gaps hold parked sequences, or nothing."""
+    bench = Bench(kind, n_slots=4, unified=False)
+    prompts = [[number] * 30 for number in range(1, 5)]
+    leases = [bench.acquire(prompt) for prompt in prompts]
+    for lease in leases[:3]:
+        bench.prefill(lease)
+    bench.table.release(leases[1])
+    bench.table.release(leases[2], keep=False)
+    while bench.table.pack():
+        pass
+    assert abs(leases[0].seq_id - leases[3].seq_id) == 1
+    bench.answer(leases[0], [7])
+    bench.prefill(leases[3])
+    assert bench.serve(prompts[1]) == 28
+
+
+def test_a_pool_has_no_neighbours() -> None:
+    bench = Bench(n_slots=3)
+    leases = [bench.acquire([number] * 30) for number in range(3)]
+    bench.table.release(leases[1])
+    assert not bench.table.pack()
+
+
 def test_ended_and_waiting_leases_are_refused() -> None:
     bench = Bench()
     donor, waiting = bench.acquire(system()), bench.acquire(system())
