@@ -20,7 +20,7 @@ from llamalite.core.model import Model
 from llamalite.core.ready import ready_library
 from llamalite.engine.threads import default_n_threads
 
-ROUNDS = 7
+ROUNDS = 5
 N_TOKENS = 96
 LAYOUTS = {"streams": False, "pool": True}
 
@@ -69,6 +69,7 @@ def field(request: pytest.FixtureRequest, smollm2: Path) -> Iterator[Field]:
     field.close()
 
 
+@pytest.mark.timeout(1800)
 def test_decode_ratio(field: Field) -> None:
     n_parallel = len(field.load["requests"])
     rates = field.rates()
