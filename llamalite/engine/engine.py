@@ -8,6 +8,7 @@ connections or chat messages. Imports everything below the engine, and its sibli
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from llamalite.config.layers import load_config
 from llamalite.engine.constraining import compile_constraint
+from llamalite.engine.delivery import Delivery
 from llamalite.engine.embedding import Embedder, EmbeddingJob
 from llamalite.engine.facts import EngineFacts
 from llamalite.engine.handle import Embedding, Generation, Sink
@@ -32,6 +34,7 @@ from llamalite.engine.stats import EngineStats, Meter
 from llamalite.errors import (
     ContextLengthExceeded,
     EngineClosed,
+    EngineError,
     InvalidParameter,
     LlamaliteError,
     QueueFull,
@@ -40,6 +43,8 @@ from llamalite.libs.transfer.progress import Say
 from llamalite.models.resolve import Resolved, resolve
 
 _IDLE_S = 0.5
+
+_log = logging.getLogger("llamalite.engine")
 
 
 class Engine:
@@ -69,7 +74,7 @@ class Engine:
         self._n_live = 0  # sequences that haven't ended
         self._closing: str | None = None
         self._step_lock = threading.RLock()
-        self._touched: dict[int, Sink] = {}
+        self._delivery = Delivery()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -211,7 +216,8 @@ class Engine:
         """Compute one step in this thread; False if there was nothing to do.
 
         An exception from a signal handler (KeyboardInterrupt) ends all running answers as
-        cancelled, since nobody knows how far the step had come.
+        cancelled, since nobody knows how far the step had come. Any other ends all requests with an
+        EngineError and is raised.
         """
         with self._step_lock:
             if self._closing is not None and self._context.closed:
@@ -220,11 +226,15 @@ class Engine:
                 self._take_news()
                 embedded = self._embed()
                 stepped = self._stepper.step()
+            except Exception as error:
+                _log.exception("a step of the engine failed")
+                self._fail_all(error)
+                raise
             except BaseException:
                 self._stepper.reset()
                 raise
             finally:
-                self._flush()
+                self._delivery.flush()
             return stepped or embedded
 
     def _pump(self) -> bool:
@@ -233,6 +243,8 @@ class Engine:
             return False
         try:
             return self.step()
+        except Exception:  # it has been told to all it concerns
+            return True
         finally:
             self._step_lock.release()
 
@@ -252,9 +264,7 @@ class Engine:
             self._embedding_jobs = [j for j in self._embedding_jobs if j.id not in cancelled]
 
     def _deliver(self, sequence: Sequence, item: Delta | LlamaliteError) -> None:
-        sink = sequence.sink
-        sink.put(sequence.request_id, item)
-        self._touched[id(sink)] = sink
+        self._delivery.put(sequence.sink, sequence.request_id, item)
         if isinstance(item, Delta) and item.finish_reason is None:
             return
         if isinstance(item, Delta):
@@ -268,10 +278,20 @@ class Engine:
             self._n_live -= 1
             self._news.notify_all()
 
-    def _flush(self) -> None:
-        touched, self._touched = self._touched, {}
-        for sink in touched.values():
-            sink.flush()
+    def _fail_all(self, error: Exception) -> None:
+        """End all there is with an error, since nobody knows how far a step had come."""
+        told = EngineError(f"a step of the engine failed: {type(error).__name__}: {error}")
+        try:
+            self._stepper.reset(told)
+        finally:
+            self._end_all(told)
+
+    def _end_all(self, error: LlamaliteError) -> None:
+        self._take_news()
+        self._stepper.fail(lambda _: True, error)
+        for job in self._embedding_jobs:
+            self._delivery.put(job.sink, job.id, error)
+        self._embedding_jobs.clear()
 
     def _embed(self) -> bool:
         """Compute one batch of texts to embed; False if there are none."""
@@ -287,10 +307,14 @@ class Engine:
             self._meter.count("embedded_tokens", n_tokens)
         except LlamaliteError as error:
             self._embedding_jobs[0].fail(error)
+        except Exception as error:
+            _log.exception("embedding failed")
+            self._embedding_jobs[0].fail(
+                EngineError(f"embedding failed: {type(error).__name__}: {error}")
+            )
         for job in [job for job in self._embedding_jobs if job.done]:
             self._embedding_jobs.remove(job)
-            job.sink.put(job.id, job.outcome())
-            self._touched[id(job.sink)] = job.sink
+            self._delivery.put(job.sink, job.id, job.outcome())
         return True
 
     def start(self) -> None:
@@ -302,7 +326,23 @@ class Engine:
             self._thread.start()
 
     def run(self, until: threading.Event) -> None:
-        """Compute in this thread until an event is set (and `wake` called)."""
+        """Compute in this thread until an event is set (and `wake` called).
+
+        Should a step fail, everything ends with an EngineError, nothing more is taken, and the
+        exception is raised.
+        """
+        try:
+            self._run(until)
+        except Exception as error:
+            self._close_door("the engine has failed, see its log: open a new one")
+            with self._step_lock:
+                try:
+                    self._fail_all(error)  # and what came before the door was closed
+                finally:
+                    self._delivery.flush()
+            raise
+
+    def _run(self, until: threading.Event) -> None:
         while not until.is_set():
             if self.step():
                 continue
@@ -349,14 +389,8 @@ class Engine:
         with self._step_lock:
             if self._context.closed:
                 return
-            self._take_news()
-            gone = EngineClosed("the engine was closed before this request had ended")
-            self._stepper.fail(lambda _: True, gone)
-            for job in self._embedding_jobs:
-                job.sink.put(job.id, gone)
-                self._touched[id(job.sink)] = job.sink
-            self._embedding_jobs.clear()
-            self._flush()
+            self._end_all(EngineClosed("the engine was closed before this request had ended"))
+            self._delivery.flush()
             self.loaded.close()
 
     def _close_door(self, why: str) -> None:

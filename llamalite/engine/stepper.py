@@ -125,11 +125,12 @@ class Stepper:
             sequence.finish("cancelled")
             self._finish(sequence, error)
 
-    def reset(self) -> None:
-        """End all running sequences as cancelled and forget every cell, whatever state they had."""
+    def reset(self, error: LlamaliteError | None = None) -> None:
+        """End what runs, cancelled or with an error; forget every cell, whatever state it had."""
         for sequence in self.running[:]:
             sequence.lease = None
-            self._finish(sequence, sequence.finish("cancelled"))
+            end = sequence.finish("cancelled")
+            self._finish(sequence, end if error is None else error)
         self._forget()
 
     def _forget(self) -> None:
@@ -251,7 +252,11 @@ class Stepper:
                 continue
             sequence.start(started)
             if sequence.wants_prompt_logprobs and not item.decoded:
-                self._read_prompt(item)
+                try:
+                    self._read_prompt(item)
+                except Exception as error:
+                    self._fail_request(sequence, error)
+                    continue
             if item.decoded:
                 tokens = np.asarray(sequence.tokens[-1:], np.int32)
             else:
@@ -280,15 +285,8 @@ class Stepper:
             delta = sequence.take(picked, time.perf_counter())
         except ConstraintError:
             delta = sequence.finish("constraint")
-        except LlamaliteError as error:
-            self.fail(lambda s: s.request_id == sequence.request_id, error)
-            return
         except Exception as error:
-            _log.exception("picking a token failed")
-            self.fail(
-                lambda s: s.request_id == sequence.request_id,
-                EngineError(f"picking a token failed: {type(error).__name__}: {error}"),
-            )
+            self._fail_request(sequence, error)
             return
         if sequence.gap_s is not None:
             self._meter.gap(sequence.gap_s)
@@ -296,6 +294,13 @@ class Stepper:
             self._finish(sequence, delta)
         else:
             self._deliver(sequence, delta)
+
+    def _fail_request(self, sequence: Sequence, error: Exception) -> None:
+        """End all answers of a request, since its rows can't be read or picked from."""
+        if not isinstance(error, LlamaliteError):
+            _log.error("picking a token failed", exc_info=error)
+            error = EngineError(f"picking a token failed: {type(error).__name__}: {error}")
+        self.fail(lambda s: s.request_id == sequence.request_id, error)
 
     def _finish(self, sequence: Sequence, end: Delta | LlamaliteError) -> None:
         """Take a sequence out, wherever it is, and tell how it ended."""

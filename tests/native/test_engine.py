@@ -17,12 +17,16 @@ from llamalite.constraint.spec import Constraint
 from llamalite.core.batch import Batch
 from llamalite.core.context import Context
 from llamalite.core.model import Model
+from llamalite.engine import stepper
+from llamalite.engine.embedding import Embedder
 from llamalite.engine.engine import Engine
 from llamalite.engine.handle import Generation
 from llamalite.engine.request import EmbeddingRequest, EngineOptions, GenerationRequest
 from llamalite.errors import (
     ContextLengthExceeded,
     EngineClosed,
+    EngineError,
+    FatalDecode,
     InvalidParameter,
     QueueFull,
     RequestError,
@@ -399,3 +403,101 @@ def test_stats_and_facts(stories: Path) -> None:
     assert stats.gaps_s.count == 33
     assert stats.decode_rows == 33
     assert 0 < stats.decode_s + stats.prefill_s <= took
+
+
+# -- what fails, fails alone ----------------------------------------------------------------------
+
+
+def test_a_prompt_whose_rows_are_no_numbers_fails_alone(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any) -> Any:
+        raise FatalDecode("no numbers")
+
+    monkeypatch.setattr(stepper, "logprobs_of", damaged)
+    with open_engine(stories, 3) as engine:
+        bad = engine.submit(GenerationRequest([1, 300, 301], GREEDY, n=2, prompt_logprobs=1))
+        good = engine.submit(GenerationRequest([1, 310, 301], GREEDY))
+        assert good.result().finish_reason == "length"
+        with pytest.raises(FatalDecode):
+            bad.result()
+        assert engine.stats().n_running == engine.stats().n_waiting == 0
+
+
+def failing_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, failed = engine._stepper._plan, []
+
+    def fail() -> Any:
+        if failed or not engine._stepper.running:
+            return plan()
+        failed.append(True)
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(engine._stepper, "_plan", fail)
+
+
+def test_a_step_that_fails_ends_its_answers_with_an_error(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_engine(stories, 1) as engine:
+        taken = [engine.submit(GenerationRequest([1, 300], GREEDY)) for _ in range(2)]
+        failing_once(engine, monkeypatch)
+        for generation in taken:
+            with pytest.raises(EngineError, match="a bug"):
+                generation.result()
+        assert engine.stats().n_waiting == 0
+        assert engine.submit(GenerationRequest([1, 300], GREEDY)).result().tokens
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_whose_thread_died_takes_nothing(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_engine(stories, 1) as engine:
+        failing_once(engine, monkeypatch)
+        taken = [engine.submit(GenerationRequest([1, 300], GREEDY)) for _ in range(2)]
+        engine.start()
+        for generation in taken:
+            with pytest.raises(EngineError, match="a bug"):
+                generation.result()
+        assert engine._thread is not None
+        engine._thread.join(10)
+        with pytest.raises(EngineClosed, match="has failed"):
+            engine.submit(GenerationRequest([1, 300], GREEDY))
+        with pytest.raises(EngineClosed, match="has failed"):
+            engine.embed(EmbeddingRequest([[1, 300]]))
+        assert engine.drain(5)
+
+
+def test_a_sink_that_raises_costs_only_itself(stories: Path) -> None:
+    class Bad:
+        def put(self, request_id: int, item: Any) -> None:
+            raise ValueError("put")
+
+        def flush(self) -> None:
+            raise ValueError("flush")
+
+    with open_engine(stories, 2) as engine:
+        engine.submit(GenerationRequest([1, 300], GREEDY), Bad())
+        engine.embed(EmbeddingRequest([[1, 300]]), Bad())
+        assert engine.submit(GenerationRequest([1, 310], GREEDY)).result().tokens
+        assert engine.drain(10)
+
+
+def test_embeddings_that_fail_fail_alone(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance, failed = Embedder.advance, []
+
+    def fail(self: Embedder, *args: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise ValueError("a bug")
+        return advance(self, *args)
+
+    monkeypatch.setattr(Embedder, "advance", fail)
+    with open_engine(stories, 1) as engine:
+        generation = engine.submit(GenerationRequest([1, 300], GREEDY))
+        first, second = (engine.embed(EmbeddingRequest([[1, 300]])) for _ in range(2))
+        with pytest.raises(EngineError, match="a bug"):
+            first.result()
+        assert len(second.result()) == 1
+        assert generation.result().finish_reason == "length"
