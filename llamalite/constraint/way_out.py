@@ -44,7 +44,7 @@ class Matcher(Protocol):
 
 
 class Exits:
-    """Tokens of a vocabulary by what they are good for on the way out.
+    """Tokens of a vocabulary by what they are good for on the way out; never changes.
 
     Args:
         pieces: bytes of every token.
@@ -63,16 +63,18 @@ class Exits:
                 letters.append((-len(piece), token))
         quotes = [token for is_quote, _, token in sorted(closers) if is_quote][:_N_CLOSERS]
         brackets = [token for is_quote, _, token in sorted(closers) if not is_quote][:_N_CLOSERS]
-        self._content = _Tokens([ids[word] for word in (b"#", b"~") if word in ids])
-        self._in_string, self._outside = _Tokens(quotes), _Tokens(brackets + quotes)
-        self._fillers = _Tokens([token for _, token in sorted(letters)[:_N_FILLERS]])
-        self._singles = _Tokens([ids[bytes([c])] for c in _CHARACTERS if bytes([c]) in ids])
-        self._n_used = np.zeros(len(self._singles.ids), np.int32)
-        self._fills = False
+        self.content = _Tokens([ids[word] for word in (b"#", b"~") if word in ids])
+        self.in_string, self.outside = _Tokens(quotes), _Tokens(brackets + quotes)
+        self.fillers = _Tokens([token for _, token in sorted(letters)[:_N_FILLERS]])
+        self.singles = _Tokens([ids[bytes([c])] for c in _CHARACTERS if bytes([c]) in ids])
 
-    def start(self) -> None:
-        """Begin another way."""
-        self._n_used.fill(0)
+
+class _Search:
+    """Chooses the tokens of one way."""
+
+    def __init__(self, exits: Exits) -> None:
+        self._exits = exits
+        self._n_used = np.zeros(len(exits.singles.ids), np.int32)
         self._fills = False
 
     def next(self, bits: Bits) -> int | None:
@@ -83,22 +85,24 @@ class Exits:
         lowest = _lowest(bits, int(words[0]))
         if len(words) == 1 and int(bits[words[0]]).bit_count() == 1:
             return lowest
-        in_string = self._content.first(bits) is not None
-        token = (self._in_string if in_string else self._outside).first(bits)
+        exits = self._exits
+        in_string = exits.content.first(bits) is not None
+        token = (exits.in_string if in_string else exits.outside).first(bits)
         if token is None and in_string:
             # NOTE: too short as yet, or a pattern: a long piece serves the one, turns the other.
             self._fills = not self._fills
-            token = self._fillers.first(bits) if self._fills else None
+            token = exits.fillers.first(bits) if self._fills else None
         return self._least_used(bits, lowest) if token is None else token
 
     def _least_used(self, bits: Bits, otherwise: int) -> int:
         # NOTE: by turns, because a pattern may want one thing after any number of another.
-        allowed = self._singles.allowed(bits)
+        singles = self._exits.singles
+        allowed = singles.allowed(bits)
         if not len(allowed):
             return otherwise
         number = allowed[self._n_used[allowed].argmin()]
         self._n_used[number] += 1
-        return int(self._singles.ids[number])
+        return int(singles.ids[number])
 
 
 def _lowest(bits: Bits, word: int) -> int:
@@ -131,7 +135,7 @@ def find_way(matcher: Matcher, exits: Exits, n_tokens: int) -> list[int] | None:
         exits: of its vocabulary.
         n_tokens: most tokens the way may have.
     """
-    exits.start()
+    search = _Search(exits)
     way: list[int] = []
     while len(way) <= n_tokens:
         if matcher.is_over:
@@ -139,7 +143,7 @@ def find_way(matcher: Matcher, exits: Exits, n_tokens: int) -> list[int] | None:
         if matcher.may_end:
             return [*way, exits.end] if len(way) < n_tokens else None
         bits = matcher.allowed_bits()
-        token = None if bits is None else exits.next(bits)
+        token = None if bits is None else search.next(bits)
         if token is None:
             return None
         matcher.accept(token)
