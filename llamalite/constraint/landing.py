@@ -17,13 +17,15 @@ _GROWTH = 2
 _NEAR = 16
 """With so few tokens to spare every token is checked before it is taken."""
 _N_TRIED = 4
+_LONGEST_WAY = 1000
+"""Most tokens of a way that is looked for, since everybody's next token waits meanwhile."""
 
 
 class LandingMatcher:
     """Follows one answer as its matcher does, and brings it to an end within so many tokens.
 
     It steers only where the known way to the end would get too long: free before that. If there is
-    no way, it steers nothing.
+    no way, or a very long one, it steers nothing.
 
     Args:
         matcher: what is allowed; closed with this one.
@@ -37,6 +39,8 @@ class LandingMatcher:
         self._is_near = False
         self._look_at = self._next_look(n_left - n_shortest)
         self._tried: dict[int, list[int] | None] = {}
+        if n_left - n_shortest <= _NEAR:
+            self._find()
 
     @property
     def is_over(self) -> bool:
@@ -80,7 +84,10 @@ class LandingMatcher:
 
     def _look(self) -> None:
         if self._n_left <= self._look_at:
-            self._plan(self._way_from(self._matcher.fork(), self._n_left))
+            self._find()
+
+    def _find(self) -> None:
+        self._plan(self._way_from(self._matcher.fork(), self._n_left))
 
     def _plan(self, way: list[int] | None) -> None:
         """Decide from the way out whether to steer, and when to look again."""
@@ -111,4 +118,4 @@ class LandingMatcher:
         return self._way_from(ahead, self._n_left - 1)
 
     def _way_from(self, matcher: GuidedMatcher, n_tokens: int) -> list[int] | None:
-        return find_way(matcher, matcher.vocab.exits, n_tokens)
+        return find_way(matcher, matcher.vocab.exits, min(n_tokens, _LONGEST_WAY))

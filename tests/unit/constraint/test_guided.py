@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import random
+import threading
 import time
 from typing import Any
 
@@ -438,6 +439,58 @@ def test_a_way_to_the_end_is_found_from_anywhere(vocab: GuidedVocab) -> None:
             if matcher.is_over:
                 break
             matcher.accept(rng.choice(masked(matcher)))
+
+
+class _Endless:
+    """A matcher that any token brings no nearer to an end; counts how often it is asked."""
+
+    def __init__(self, vocab: GuidedVocab, asked: list[None] | None = None) -> None:
+        self.vocab, self.asked = vocab, [] if asked is None else asked
+        self.is_over = self.may_end = False
+
+    def fork(self) -> _Endless:
+        return _Endless(self.vocab, self.asked)
+
+    def allowed_bits(self) -> Any:
+        self.asked.append(None)
+        return np.full((END + 32) // 32, 2**32 - 1, np.uint32)
+
+    def accept(self, token: int) -> None:
+        pass
+
+
+def test_no_way_is_looked_for_without_end(vocab: GuidedVocab) -> None:
+    endless: Any = _Endless(vocab)
+    matcher = LandingMatcher(endless, 30_000, 29_999)
+    for _ in range(100):
+        before = len(endless.asked)
+        matcher.accept(ord("a"))
+        assert len(endless.asked) - before <= 1010
+    assert 0 < len(endless.asked) < 5000
+
+
+def test_an_answer_of_hardly_enough_tokens_is_steered_from_its_first(vocab: GuidedVocab) -> None:
+    rule = guide(vocab, {"enum": [7, [1, 2, 3, 4, 5, 6]]})
+    matcher = LandingMatcher(rule.matcher(), 2, rule.n_shortest)
+    assert masked(matcher) == [ord("7")]
+    assert not matcher.allows(ord("["))
+
+
+def test_threads_look_for_ways_at_the_same_time(vocab: GuidedVocab) -> None:
+    rule = guide(vocab, {"type": "string", "pattern": "^[a-z]+[0-9]{3}(,[A-F]+)*;$"})
+    alone = find_way(rule.matcher(), vocab.exits, 60)
+    found: list[list[int] | None] = []
+
+    def look() -> None:
+        for _ in range(20):
+            found.append(find_way(rule.matcher(), vocab.exits, 60))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 80
 
 
 # -- beginning later ------------------------------------------------------------------------------
