@@ -68,12 +68,13 @@ class LandingMatcher:
 
     def accept(self, token: int) -> None:
         """Go on past a token that is allowed here."""
-        known = token in self._tried
         way = self._tried.get(token)
+        if self._is_near and self._way and token == self._way[0]:
+            way = self._way[1:]  # NOTE: a search from half-way may find a longer one
         self._tried.clear()
         self._matcher.accept(token)
         self._n_left -= 1
-        if known and way is not None:
+        if way is not None:
             self._plan(way)
         else:
             self._look()

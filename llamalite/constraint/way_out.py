@@ -88,7 +88,10 @@ class _Search:
         exits = self._exits
         in_string = exits.content.first(bits) is not None
         token = (exits.in_string if in_string else exits.outside).first(bits)
-        if token is None and in_string:
+        if token is not None:
+            self._n_used.fill(0)  # the next value is another one
+            return token
+        if in_string:
             # NOTE: too short as yet, or a pattern: a long piece serves the one, turns the other.
             self._fills = not self._fills
             token = exits.fillers.first(bits) if self._fills else None

@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from llamalite.constraint import landing as landing_module
 from llamalite.constraint.delayed import DelayedMatcher
 from llamalite.constraint.guided import Guide, GuidedMatcher, GuidedVocab
 from llamalite.constraint.landing import LandingMatcher
@@ -406,6 +407,19 @@ def test_landing_forbids_only_what_is_too_long(vocab: GuidedVocab) -> None:
     text, reason = walk(matcher, random.Random(1), 30)
     assert reason == "stop"
     assert text.endswith("}]")
+
+
+def test_a_way_once_found_is_kept_to(vocab: GuidedVocab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search from half-way may find a longer one, or none."""
+    rule = guide(vocab, {"type": "string", "maxLength": 9})
+    way = [ord(c) for c in '"ab"']
+    found = iter([way])
+    monkeypatch.setattr(landing_module, "find_way", lambda *_: next(found, None))
+    matcher = LandingMatcher(rule.matcher(), len(way), len(way))
+    for token in way:
+        assert masked(matcher) == [token]
+        matcher.accept(token)
+    assert matcher.is_over
 
 
 def test_with_too_few_tokens_nothing_is_steered(vocab: GuidedVocab) -> None:
