@@ -13,9 +13,11 @@ from llamalite.constraint.guided import GuidedMatcher
 from llamalite.constraint.way_out import find_way
 
 _GROWTH = 2
-"""Most tokens by which the way to the end mostly grows with each token, as in nested answers."""
+"""Most tokens by which the way to the end grows with a token that opens nothing."""
 _NEAR = 16
 """With so few tokens to spare every token is checked before it is taken."""
+_CLOSE, _STRIDE = 128, 8
+"""With so few, those that open an object, a list or its next item, which may demand much more."""
 _N_TRIED = 4
 _LONGEST_WAY = 1000
 """Most tokens of a way that is looked for, since everybody's next token waits meanwhile."""
@@ -36,7 +38,7 @@ class LandingMatcher:
     def __init__(self, matcher: GuidedMatcher, n_left: int, n_shortest: int) -> None:
         self._matcher, self._n_left = matcher, n_left
         self._way: list[int] | None = None  # known while _is_near
-        self._is_near = False
+        self._is_near = self._is_close = False
         self._look_at = self._next_look(n_left - n_shortest)
         self._tried: dict[int, list[int] | None] = {}
         if n_left - n_shortest <= _NEAR:
@@ -51,7 +53,15 @@ class LandingMatcher:
         """Say whether a token may come next; changes nothing."""
         if not self._matcher.allows(token):
             return False
-        return not self._is_near or self._lands_after(token)
+        if self._is_near:
+            return self._lands_after(token)
+        if not self._is_close or token not in self._matcher.vocab.exits.openers:
+            return True
+        if self._lands_after(token):
+            return True
+        self._find()  # where to go instead
+        self._is_near = self._way is not None
+        return not self._is_near
 
     def mask(self, logits: npt.NDArray[np.float32]) -> bool:
         """Set what may not come next to -inf, in place; False if nothing is left."""
@@ -94,14 +104,17 @@ class LandingMatcher:
         """Decide from the way out whether to steer, and when to look again."""
         self._way = way
         if way is None:
-            self._is_near, self._look_at = False, self._n_left // 4
+            self._is_near = self._is_close = False
+            self._look_at = self._n_left // 4
             return
         spare = self._n_left - len(way)
-        self._is_near = spare <= _NEAR
+        self._is_near, self._is_close = spare <= _NEAR, spare <= _CLOSE
         self._look_at = self._next_look(spare)
 
     def _next_look(self, spare: int) -> int:
-        return self._n_left - max(1, (spare - _NEAR) // (1 + _GROWTH))
+        if spare > _CLOSE:
+            return self._n_left - max(_STRIDE, (spare - _CLOSE) // (1 + _GROWTH))
+        return self._n_left - max(1, min(_STRIDE, (spare - _NEAR) // (1 + _GROWTH)))
 
     def _lands_after(self, token: int) -> bool:
         if token not in self._tried:
@@ -109,7 +122,7 @@ class LandingMatcher:
         return self._tried[token] is not None
 
     def _way_after(self, token: int) -> list[int] | None:
-        way = self._way
+        way = self._way if self._is_near else None
         if way and token == way[0]:
             return way[1:]
         if way and len(way) >= self._n_left:

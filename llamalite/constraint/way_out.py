@@ -49,10 +49,16 @@ class Exits:
     Args:
         pieces: bytes of every token.
         end: a token that ends a generation.
+
+    Attributes:
+        openers: tokens that may open an object, a list, or its next item.
     """
 
     def __init__(self, pieces: list[bytes], end: int) -> None:
         self.end = end
+        self.openers = frozenset(
+            t for t, piece in enumerate(pieces) if b"{" in piece or b"[" in piece or b"," in piece
+        )
         ids: dict[bytes, int] = {}
         closers, letters = [], []
         for token, piece in enumerate(pieces):

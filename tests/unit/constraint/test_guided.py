@@ -422,6 +422,21 @@ def test_a_way_once_found_is_kept_to(vocab: GuidedVocab, monkeypatch: pytest.Mon
     assert matcher.is_over
 
 
+def test_what_opens_much_is_checked_long_before_the_end(
+    vocab: GuidedVocab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list's next item may demand more tokens than are left."""
+    known = [[ord("]")] * 20, None, [ord("]")] * 20]
+    monkeypatch.setattr(landing_module, "find_way", lambda *_: known.pop(0))
+    rule = guide(vocab, {"type": "array", "items": {"type": "integer"}})
+    begun = rule.matcher()
+    assert write(begun, "[1")
+    matcher = LandingMatcher(begun, 90, 80)
+    assert matcher.allows(ord("2"))
+    assert not matcher.allows(ord(","))
+    assert not known
+
+
 def test_with_too_few_tokens_nothing_is_steered(vocab: GuidedVocab) -> None:
     rule = guide(vocab, LIST)
     free, landing = rule.matcher(), LandingMatcher(rule.matcher(), 5, 30)
