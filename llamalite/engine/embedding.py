@@ -5,7 +5,7 @@ Imports numpy, `core`, `llamalite.errors` and its siblings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,9 @@ class EmbeddingJob:
         sink: takes the result.
         loaded: the model.
 
+    Attributes:
+        is_told: whether its end has been delivered.
+
     Raises:
         InvalidParameter: a text is empty, a token isn't in the vocabulary, or there is no such
             pooling.
@@ -54,6 +57,7 @@ class EmbeddingJob:
         capacity = batch_size(loaded)
         self.texts = [_checked(loaded.model, tokens, capacity) for tokens in request.prompts]
         self.rows: list[npt.NDArray[np.float32]] = []
+        self.is_told = False
         self._n_embd_out = loaded.model.n_embd_out
         self._error: LlamaliteError | None = None
 
@@ -118,14 +122,25 @@ class Embedder:
         self._context.set_loras(loaded.adapters)
         self._batch = Batch(size, model.vocab.n_tokens, self._context.n_seq_max)
 
-    def advance(self, jobs: Sequence[EmbeddingJob]) -> int:
-        """Compute as many of the jobs' next texts as one batch holds; return their tokens."""
+    def advance(
+        self, jobs: Sequence[EmbeddingJob], is_in_time: Callable[[int], bool] | None = None
+    ) -> int:
+        """Compute as many of the jobs' next texts as one batch holds; return their tokens.
+
+        Args:
+            jobs: whose texts, first ones first.
+            is_in_time: says whether so many tokens take no longer than they may; the first text is
+                computed anyway. None = they always do.
+        """
         batch, context = self._batch, self._context
         batch.clear()
         taken: list[tuple[EmbeddingJob, int]] = []  # and the row of its last token
         for job in jobs:
             for ids in job.texts[len(job.rows) :]:
-                fits = batch.n_tokens + len(ids) <= batch.capacity
+                n_tokens = batch.n_tokens + len(ids)
+                fits = n_tokens <= batch.capacity
+                if taken and is_in_time is not None:
+                    fits = fits and is_in_time(n_tokens)
                 if not fits or len(taken) == context.n_seq_max:
                     break
                 batch.extend(ids, 0, len(taken), outputs="all")

@@ -13,15 +13,14 @@ import os
 import threading
 import time
 from functools import cached_property
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from llamalite.config.layers import load_config
+from llamalite.engine.arrivals import Arrivals
 from llamalite.engine.constraining import compile_constraint
 from llamalite.engine.delivery import Delivery
-from llamalite.engine.embedding import Embedder, EmbeddingJob
+from llamalite.engine.embedding import EmbeddingJob
+from llamalite.engine.embedding_queue import EmbeddingQueue
 from llamalite.engine.facts import EngineFacts
 from llamalite.engine.handle import Embedding, Generation, Sink
 from llamalite.engine.loading import Loaded, load
@@ -37,11 +36,15 @@ from llamalite.errors import (
     EngineError,
     InvalidParameter,
     LlamaliteError,
-    QueueFull,
 )
 from llamalite.libs.transfer.progress import Say
 from llamalite.models.resolve import Resolved, resolve
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_ANSWERS, _EMBEDDINGS = "answers", "embeddings"
 _IDLE_S = 0.5
 
 _log = logging.getLogger("llamalite.engine")
@@ -65,14 +68,12 @@ class Engine:
         self._stepper, self._context = make_stepper(
             loaded, self.options, self._meter, self._deliver
         )
-        self._embedders: dict[str | None, Embedder] = {}
-        self._embedding_jobs: list[EmbeddingJob] = []
-        # Reentrant, because the garbage collector may cancel a request at any moment.
-        self._news = threading.Condition(threading.RLock())
-        self._arrived: list[Sequence | EmbeddingJob] = []
-        self._cancelled: set[int] = set()
-        self._n_live = 0  # sequences that haven't ended
-        self._closing: str | None = None
+        self._embeddings = EmbeddingQueue(
+            loaded, self.options.step_budget_s, self._meter, self._deliver_embedding
+        )
+        self._arrivals: Arrivals[Sequence | EmbeddingJob] = Arrivals(
+            self.options.n_parallel + self.options.n_queue
+        )
         self._step_lock = threading.RLock()
         self._delivery = Delivery()
         self._thread: threading.Thread | None = None
@@ -125,34 +126,34 @@ class Engine:
             sink: takes the deltas, in the engine's thread, instead of the Generation.
 
         Raises:
-            InvalidParameter: the prompt is empty, a token isn't in the vocabulary, or the model
-                can't generate.
+            InvalidParameter: the prompt is empty, a token isn't in the vocabulary, the model can't
+                generate, or more answers are wanted than the engine ever takes at once.
             ContextLengthExceeded: the prompt leaves no room for an answer.
             ConstraintError: the constraint can't be used.
             QueueFull: too many requests are waiting.
             EngineClosed: the engine is closing or closed.
         """
-        self._check_open()
-        prompt = self._check(request)
-        limit = self._n_ctx - len(prompt)
-        if request.sampling.max_tokens is not None:
-            limit = min(limit, request.sampling.max_tokens)
-        factory = compile_constraint(request, self.loaded.model.vocab, limit)
+        submitted = time.perf_counter()
         generation = Generation(request.n, self.cancel, self._pump)
         taker = sink or generation
-        submitted = time.perf_counter()
         vocab, sequences = self.loaded.model.vocab, []
-        for index in range(request.n):
-            matcher = factory() if factory is not None else None
-            picker = Picker(vocab, request, self._n_ctx, index, matcher)
-            picker.prime(prompt)
-            sequences.append(
-                Sequence(
-                    generation.id, index, request, prompt, limit, picker, matcher, vocab, taker,
-                    submitted,
-                )
-            )  # fmt: skip
-        self._enqueue(sequences)
+        with self._arrivals.place_for(_ANSWERS, request.n), vocab.in_use():
+            prompt = self._check(request)
+            limit = self._n_ctx - len(prompt)
+            if request.sampling.max_tokens is not None:
+                limit = min(limit, request.sampling.max_tokens)
+            factory = compile_constraint(request, vocab, limit)
+            for index in range(request.n):
+                matcher = factory() if factory is not None else None
+                picker = Picker(vocab, request, self._n_ctx, index, matcher)
+                picker.prime(prompt)
+                sequences.append(
+                    Sequence(
+                        generation.id, index, request, prompt, limit, picker, matcher, vocab,
+                        taker, submitted,
+                    )
+                )  # fmt: skip
+            self._arrivals.put(sequences)
         return generation
 
     @property
@@ -176,19 +177,6 @@ class Engine:
             raise ContextLengthExceeded(len(prompt), self._n_ctx)
         return prompt
 
-    def _enqueue(self, sequences: list[Sequence]) -> None:
-        most = self.options.n_parallel + self.options.n_queue
-        with self._news:
-            self._check_open()
-            if self._n_live + len(sequences) > most:
-                raise QueueFull(
-                    f"{self._n_live} answers are being computed or waiting, and no more than "
-                    f"{most} may: try again later, or raise the length of the queue"
-                )
-            self._n_live += len(sequences)
-            self._arrived += sequences
-            self._news.notify_all()
-
     def embed(self, request: EmbeddingRequest, sink: Sink | None = None) -> Embedding:
         """Take texts to embed; any thread.
 
@@ -196,21 +184,20 @@ class Engine:
             InvalidParameter: a text is empty, a token isn't in the vocabulary, or there is no such
                 pooling.
             ContextLengthExceeded: a text is longer than one batch.
+            QueueFull: too many requests are waiting.
             EngineClosed: the engine is closing or closed.
         """
         handle = Embedding(self._pump)
-        job = EmbeddingJob(handle.id, request, sink or handle, self.loaded)
-        with self._news:
-            self._check_open()
-            self._arrived.append(job)
-            self._news.notify_all()
+        with self._arrivals.place_for(_EMBEDDINGS, 1), self.loaded.model.vocab.in_use():
+            self._arrivals.put([EmbeddingJob(handle.id, request, sink or handle, self.loaded)])
         return handle
 
     def cancel(self, request_id: int) -> None:
-        """End a request before the next step; nothing happens if it has ended. Any thread."""
-        with self._news:
-            self._cancelled.add(request_id)
-            self._news.notify_all()
+        """End a request before the next step; nothing happens if it has ended. Any thread.
+
+        Answers end as cancelled, embeddings with an EngineError.
+        """
+        self._arrivals.cancel(request_id)
 
     def step(self) -> bool:
         """Compute one step in this thread; False if there was nothing to do.
@@ -220,11 +207,11 @@ class Engine:
         EngineError and is raised.
         """
         with self._step_lock:
-            if self._closing is not None and self._context.closed:
+            if self._arrivals.is_closed and self._context.closed:
                 return False
             try:
                 self._take_news()
-                embedded = self._embed()
+                embedded = self._embeddings.step(is_hurried=bool(self._stepper.running))
                 stepped = self._stepper.step()
             except Exception as error:
                 _log.exception("a step of the engine failed")
@@ -249,24 +236,29 @@ class Engine:
             self._step_lock.release()
 
     def _take_news(self) -> None:
-        with self._news:
-            arrived, self._arrived = self._arrived, []
-            cancelled, self._cancelled = self._cancelled, set()
-        for item in arrived:
+        # NOTE: taken first and dropped then, as an exception of a signal handler may come between.
+        while (item := self._arrivals.first()) is not None:
             if isinstance(item, EmbeddingJob):
-                self._embedding_jobs.append(item)
+                self._embeddings.add(item)
             elif item.limit or item.wants_prompt_logprobs:
-                self._stepper.waiting.push(item, item.request.priority)
+                self._stepper.add(item)
             else:
                 self._deliver(item, item.finish("length"))
+            self._arrivals.drop()
+        cancelled = self._arrivals.cancelled()
         if cancelled:
             self._stepper.end(lambda s: s.request_id in cancelled, "cancelled")
-            self._embedding_jobs = [j for j in self._embedding_jobs if j.id not in cancelled]
+            self._embeddings.cancel(cancelled)
+            self._arrivals.forget(cancelled)
 
     def _deliver(self, sequence: Sequence, item: Delta | LlamaliteError) -> None:
+        if sequence.is_told:
+            return
         self._delivery.put(sequence.sink, sequence.request_id, item)
         if isinstance(item, Delta) and item.finish_reason is None:
             return
+        sequence.is_told = True
+        self._arrivals.ended(_ANSWERS)
         if isinstance(item, Delta):
             assert item.finish_reason is not None
             assert item.usage is not None
@@ -274,9 +266,12 @@ class Engine:
             self._meter.finished(item.finish_reason, item.usage, item.timings)
         else:
             self._meter.failed()
-        with self._news:
-            self._n_live -= 1
-            self._news.notify_all()
+
+    def _deliver_embedding(self, job: EmbeddingJob, item: Any) -> None:
+        if not job.is_told:
+            self._delivery.put(job.sink, job.id, item)
+            job.is_told = True
+            self._arrivals.ended(_EMBEDDINGS)
 
     def _fail_all(self, error: Exception) -> None:
         """End all there is with an error, since nobody knows how far a step had come."""
@@ -289,33 +284,7 @@ class Engine:
     def _end_all(self, error: LlamaliteError) -> None:
         self._take_news()
         self._stepper.fail(lambda _: True, error)
-        for job in self._embedding_jobs:
-            self._delivery.put(job.sink, job.id, error)
-        self._embedding_jobs.clear()
-
-    def _embed(self) -> bool:
-        """Compute one batch of texts to embed; False if there are none."""
-        if not self._embedding_jobs:
-            return False
-        pooling = self._embedding_jobs[0].request.pooling
-        try:
-            if pooling not in self._embedders:
-                self._embedders[pooling] = Embedder(self.loaded, pooling)
-            n_tokens = self._embedders[pooling].advance(
-                [job for job in self._embedding_jobs if job.request.pooling == pooling]
-            )
-            self._meter.count("embedded_tokens", n_tokens)
-        except LlamaliteError as error:
-            self._embedding_jobs[0].fail(error)
-        except Exception as error:
-            _log.exception("embedding failed")
-            self._embedding_jobs[0].fail(
-                EngineError(f"embedding failed: {type(error).__name__}: {error}")
-            )
-        for job in [job for job in self._embedding_jobs if job.done]:
-            self._embedding_jobs.remove(job)
-            self._delivery.put(job.sink, job.id, job.outcome())
-        return True
+        self._embeddings.fail(error)
 
     def start(self) -> None:
         """Compute in a thread of the engine's own from now on."""
@@ -334,7 +303,7 @@ class Engine:
         try:
             self._run(until)
         except Exception as error:
-            self._close_door("the engine has failed, see its log: open a new one")
+            self._arrivals.close("the engine has failed, see its log: open a new one")
             with self._step_lock:
                 try:
                     self._fail_all(error)  # and what came before the door was closed
@@ -346,21 +315,18 @@ class Engine:
         while not until.is_set():
             if self.step():
                 continue
-            with self._news:
-                if not self._arrived and not self._cancelled and not until.is_set():
-                    self._news.wait(_IDLE_S)
+            self._arrivals.wait_for_news(_IDLE_S, until)
 
     def wake(self) -> None:
         """Let `run` look whether it is to end."""
-        with self._news:
-            self._news.notify_all()
+        self._arrivals.wake()
 
     def stats(self) -> EngineStats:
         """Return what it has done and is doing; any thread."""
         n_running = len(self._stepper.running)
         return self._meter.snapshot(
             n_running=n_running,
-            n_waiting=max(self._n_live - n_running, 0),
+            n_waiting=max(self._arrivals.count(_ANSWERS) - n_running, 0),
             n_slots=self.facts.n_slots,
             n_cells=self.facts.n_cells,
             n_cells_used=self._stepper.n_cells_used,
@@ -370,18 +336,17 @@ class Engine:
     def drain(self, timeout_s: float) -> bool:
         """Take no more requests and wait for those there are; False if some are left."""
         deadline = time.monotonic() + timeout_s
-        self._close_door("the engine is ending and takes no more requests")
-        while self._n_live or self._embedding_jobs:
+        self._arrivals.close("the engine is ending and takes no more requests")
+        while self._arrivals.n_live:
             if time.monotonic() > deadline:
                 return False
             if not self._pump():
-                with self._news:
-                    self._news.wait(0.02)
+                self._arrivals.wait(0.02)
         return True
 
     def close(self) -> None:
         """End everything and free the model; what was running raises EngineClosed."""
-        self._close_door("the engine is closed: open a new one")
+        self._arrivals.close("the engine is closed: open a new one")
         self._stop.set()
         self.wake()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -392,14 +357,6 @@ class Engine:
             self._end_all(EngineClosed("the engine was closed before this request had ended"))
             self._delivery.flush()
             self.loaded.close()
-
-    def _close_door(self, why: str) -> None:
-        with self._news:
-            self._closing = why
-
-    def _check_open(self) -> None:
-        if self._closing is not None:
-            raise EngineClosed(self._closing)
 
     def __enter__(self) -> Engine:
         return self

@@ -92,12 +92,18 @@ class EmbeddingRequest:
     Attributes:
         prompts: token ids of each text.
         pooling: "mean", "cls", "last" or "none" (the last token's row); None = as the model says.
-        priority: as for generation.
+        priority: higher goes first among embeddings; equal ones in order of arrival.
+
+    Raises:
+        InvalidParameter: a value is out of range; `param` names it.
     """
 
     prompts: Sequence[Tokens]
     pooling: str | None = None
     priority: int = 0
+
+    def __post_init__(self) -> None:
+        _check("priority", self.priority, -(2**31), 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class EngineOptions:
 
     Attributes:
         n_parallel: sequences that are computed at once.
-        n_queue: requests that may wait; more raise QueueFull.
+        n_queue: answers and requests for embeddings that may wait; more raise QueueFull.
         step_budget_s: seconds a step may take while others wait for their next token.
         kv_unified: one pool of cache cells for all sequences (True), a share of n_ctx cells for
             each (False), or as fits the model and machine (None).

@@ -41,6 +41,7 @@ class Sequence:
         tokens: the answer so far.
         lease: its slot, or None while it has none.
         prompt_logprobs: of the prompt's tokens computed so far.
+        is_told: whether its end has been delivered.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Sequence:
         self.tokens: list[int] = []
         self.lease: Lease | None = None
         self.prompt_logprobs: list[TokenLogprobs] = []
+        self.is_told = False
         self._picker, self._matcher, self._vocab = picker, matcher, vocab
         self._text = AnswerText(vocab, request.sampling.stop, special=request.special)
         self._n_cached: int | None = None

@@ -114,6 +114,11 @@ class Stepper:
             lengths.setdefault((item.decoded, item.n_tokens), []).append(item)
         return list(lengths.values())
 
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for a slot; nothing happens if it does."""
+        if sequence not in list(self.waiting):
+            self.waiting.push(sequence, sequence.request.priority)
+
     def end(self, chosen: Callable[[Sequence], bool], reason: str) -> None:
         """End all sequences that are chosen, with that finish reason."""
         for sequence in self._chosen(chosen):

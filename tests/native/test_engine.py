@@ -501,3 +501,68 @@ def test_embeddings_that_fail_fail_alone(stories: Path, monkeypatch: pytest.Monk
             first.result()
         assert len(second.result()) == 1
         assert generation.result().finish_reason == "length"
+
+
+def test_embeddings_are_cancelled_drained_and_counted(stories: Path) -> None:
+    with open_engine(stories, 1, n_queue=1) as engine:
+        first, second = (engine.embed(EmbeddingRequest([[1, 300]])) for _ in range(2))
+        with pytest.raises(QueueFull):
+            engine.embed(EmbeddingRequest([[1, 300]]))
+        with pytest.raises(QueueFull):
+            engine.submit(GenerationRequest([1, 300], GREEDY))
+        engine.cancel(first.id)
+        with pytest.raises(EngineError, match="was cancelled"):
+            first.result(10)
+        assert engine.drain(10)
+        assert len(second._inbox._items) == 1
+
+
+def test_no_place_is_told_before_anything_is_computed(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_engine(stories, 1, n_queue=1) as engine:
+        monkeypatch.setattr("llamalite.engine.engine.compile_constraint", pytest.fail)
+        with pytest.raises(InvalidParameter, match="3 answers") as raised:
+            engine.submit(GenerationRequest([1, 300], GREEDY, n=3))
+        assert raised.value.param == "n"
+        monkeypatch.undo()
+        taken = engine.submit(GenerationRequest([1, 300], GREEDY, n=2))
+        monkeypatch.setattr("llamalite.engine.engine.compile_constraint", pytest.fail)
+        with pytest.raises(QueueFull):
+            engine.submit(GenerationRequest([1, 300], GREEDY))
+        monkeypatch.undo()
+        assert len(taken.results()) == 2
+        for _ in range(3):  # places of what couldn't be made are given back
+            with pytest.raises(InvalidParameter):
+                engine.submit(GenerationRequest([], GREEDY))
+        assert len(engine.submit(GenerationRequest([1, 300], GREEDY, n=2)).results()) == 2
+
+
+def test_the_time_limit_counts_from_the_call(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: Any) -> None:
+        time.sleep(0.2)
+
+    monkeypatch.setattr("llamalite.engine.engine.compile_constraint", slow)
+    with open_engine(stories, 1) as engine:
+        request = GenerationRequest([1, 300], GREEDY, time_limit_s=0.1)
+        assert engine.submit(request).result().finish_reason == "time_limit"
+
+
+def test_closing_waits_for_who_submits(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(stories, 1)
+    began, model_was_there = threading.Event(), []
+
+    def slow(*_: Any) -> None:
+        began.set()
+        time.sleep(0.3)
+        model_was_there.append(not engine.loaded.model.closed)
+
+    monkeypatch.setattr("llamalite.engine.engine.compile_constraint", slow)
+    closer = threading.Thread(target=lambda: (began.wait(10), engine.close()))
+    closer.start()
+    with pytest.raises(EngineClosed):
+        engine.submit(GenerationRequest([1, 300], GREEDY))
+    closer.join(10)
+    assert model_was_there == [True]
