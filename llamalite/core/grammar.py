@@ -55,12 +55,32 @@ class GrammarMatcher(Owned):
         )
         if not handle:
             raise ConstraintError("libllama can't parse this grammar", param="grammar")
+        self._own(vocab, handle)
+
+    def _own(self, vocab: Vocab, handle: int) -> None:
+        library = vocab._model.library
         super().__init__(handle, library.llama_sampler_free, vocab._model)
         self._vocab, self._library = vocab, library
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._witnesses: deque[int] = deque(maxlen=_N_WITNESSES)
         self._allowed: int | None = None
         self._is_over: bool | None = None
+
+    def clone(self) -> GrammarMatcher:
+        """Return a matcher in the same place that goes its own way; the grammar isn't read again.
+
+        Source: llama_sampler_clone.
+        """
+        twin = GrammarMatcher.__new__(GrammarMatcher)
+        with self.in_use() as handle:
+            copied = self._library.llama_sampler_clone(handle)
+            if not copied:
+                raise ConstraintError("libllama can't copy this grammar", param="grammar")
+            twin._own(self._vocab, copied)
+        twin._utf8.setstate(self._utf8.getstate())
+        twin._witnesses.extend(self._witnesses)
+        twin._allowed, twin._is_over = self._allowed, self._is_over
+        return twin
 
     @property
     def is_over(self) -> bool:

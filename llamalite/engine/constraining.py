@@ -80,8 +80,8 @@ def compile_constraint(
 def _maker(constraint: Constraint, vocab: Vocab, limit: int | None) -> Callable[[int], Matcher]:
     """Return a function that makes a matcher, given how many tokens came before."""
     if constraint.kind == "gbnf":
-        GrammarMatcher(vocab, constraint.text, constraint.root).close()  # faults show here
-        return lambda _n_before: GrammarMatcher(vocab, constraint.text, constraint.root)
+        first = GrammarMatcher(vocab, constraint.text, constraint.root)
+        return lambda _n_before: first.clone()
     guide = Guide(prepare_vocab(vocab), constraint.kind, constraint.text)
     if limit is None:
         return lambda _n_before: guide.matcher()

@@ -566,3 +566,27 @@ def test_closing_waits_for_who_submits(stories: Path, monkeypatch: pytest.Monkey
         engine.submit(GenerationRequest([1, 300], GREEDY))
     closer.join(10)
     assert model_was_there == [True]
+
+
+@pytest.mark.parametrize("think_end", [None, "x"])
+def test_a_grammar_is_read_once_for_all_answers(
+    stories: Path, monkeypatch: pytest.MonkeyPatch, think_end: str | None
+) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr("llamalite.core.grammar.check_grammar", lambda *a: checked.append(a[0]))
+    grammar = Constraint("gbnf", 'root ::= "yes" | "no"')
+
+    def to_x(tokens: Any, logits: Any) -> None:
+        if len(tokens) == 2:
+            logits[: x] = logits[x + 1 :] = -np.inf
+
+    with open_engine(stories, 2) as engine:
+        x = engine.loaded.model.vocab.tokenize("x", add_special=False)[-1]
+        request = GenerationRequest(
+            [1, 300], SamplingConfig(seed=3, max_tokens=20), n=3, constraint=grammar,
+            think_end=think_end, processors=(to_x,) if think_end else (),
+        )  # fmt: skip
+        results = engine.submit(request).results()
+    assert [r.finish_reason for r in results] == ["stop"] * 3
+    assert {r.text.partition("x")[2] or r.text for r in results} <= {"yes", "no"}
+    assert len(checked) == 1

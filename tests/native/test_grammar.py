@@ -157,3 +157,25 @@ def test_control_tokens_are_no_text_of_a_grammar(context: Context) -> None:
         assert control not in allowed_by(matcher, vocab)
         assert matcher.allows(end)
         assert len(allowed_by(matcher, vocab)) > 40_000
+
+
+def test_clones_stand_where_the_first_stood_and_go_their_own_way(vocab: Vocab) -> None:
+    rng = random.Random(7)
+    for _ in range(60):
+        try:
+            first = GrammarMatcher(vocab, random_grammar(rng))
+        except ConstraintError:
+            continue
+        with first as matcher:
+            for _ in range(4):
+                twin = matcher.clone()
+                ids = allowed_by(matcher, vocab)
+                assert allowed_by(twin, vocab) == ids
+                text_after(twin, vocab, rng, 5)
+                assert allowed_by(matcher, vocab) == ids
+                twin.close()
+                if not ids or matcher.is_over:
+                    break
+                matcher.accept(rng.choice(ids))
+    twin = GrammarMatcher(vocab, YES_NO).clone()  # outlives the first
+    assert text_after(twin, vocab, rng, 10) in {b"yes", b"no"}
