@@ -191,7 +191,8 @@ class _Cleaner:
     def min_properties(self, part: Part, node: dict[str, Any], value: Any, place: Place) -> None:
         count = check_count(value, place)
         required = node.get("required")
-        n_named = len(required) if isinstance(required, list) else 0
+        names = required if isinstance(required, list) else []
+        n_named = len({name for name in names if isinstance(name, str)})
         open_ended = node.get("additionalProperties") is not False or "patternProperties" in node
         if count > n_named + 1 and open_ended:
             fail(

@@ -10,6 +10,9 @@ from typing import Any
 from llamalite.constraint.schema_rules import property_schemas, target_name, types_of
 
 
+_NAMED = frozenset({"properties", "patternProperties", "$defs"})
+
+
 def find_loop(definitions: dict[str, Any]) -> str | None:
     """Return the name of a definition that stands for itself, nothing written in between."""
     follows = {name: _in_place(schema) for name, schema in definitions.items()}
@@ -97,14 +100,20 @@ def _array_can_end(schema: dict[str, Any], ending: set[str]) -> bool:
 
 
 def _cut(schema: Any, endless: set[str]) -> None:
-    waiting = [schema]
+    waiting = [(schema, False)]  # each with whether it holds schemas by names of any kind
     while waiting:
-        node = waiting.pop()
+        node, is_named = waiting.pop()
         if isinstance(node, list):
-            waiting += node
+            waiting += [(inner, False) for inner in node]
+        elif isinstance(node, dict) and is_named:
+            waiting += [(inner, False) for inner in node.values()]
         elif isinstance(node, dict):
             reference = node.get("$ref")
             if isinstance(reference, str) and target_name(reference) in endless:
                 node.clear()
                 node["anyOf"] = [False]
-            waiting += [value for key, value in node.items() if key not in ("enum", "const")]
+            waiting += [
+                (value, key in _NAMED)
+                for key, value in node.items()
+                if key not in ("enum", "const")
+            ]

@@ -67,6 +67,7 @@ REFUSALS = {
     "required's type": ({"required": "a"}, "/required: a list of property names"),
     "pattern's type": ({"pattern": 1}, "/pattern: a regular expression is wanted"),
     "many free names": ({"minProperties": 3, "required": ["a"]}, "/minProperties: that so many"),
+    "names twice": ({"minProperties": 3, "required": ["a", "a"]}, "/minProperties: that so many"),
     "no such target": ({"$ref": "#/$defs/x"}, '/$ref: "#/$defs/x" leads to nothing'),
     "no such anchor": ({"$ref": "#there"}, '/$ref: "#there" leads to nothing'),
     "another document": ({"$ref": "http://a/b#/c"}, '/$ref: "http://a/b" lies outside'),
@@ -212,6 +213,14 @@ def test_what_never_ends_is_left_out_where_it_may_be() -> None:
     endless = {"type": "array", "items": {"$ref": "#/$defs/e"}, "minItems": 1}
     cleaned = clean({"properties": {"a": {"$ref": "#/$defs/e"}}, "$defs": {"e": endless}})
     assert cleaned["properties"]["a"] == {"anyOf": [False]}
+
+
+@pytest.mark.parametrize("name", ["enum", "const", "properties"])
+def test_what_never_ends_is_left_out_under_any_name(name: str) -> None:
+    endless = {"type": "array", "items": {"$ref": "#/$defs/e"}, "minItems": 1}
+    named = {"type": "object", "properties": {name: {"$ref": "#/$defs/e"}}}
+    cleaned = clean({"properties": {"a": named}, "$defs": {"e": endless}})
+    assert cleaned["properties"]["a"]["properties"][name] == {"anyOf": [False]}
 
 
 def test_standing_for_oneself_is_refused() -> None:
