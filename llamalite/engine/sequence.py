@@ -1,7 +1,7 @@
 """One answer on its way: its tokens, how far it is computed, when what happened.
 
 Owns what is known of a sequence between steps, and how it ends. Doesn't know batches, slots or
-other sequences. Imports numpy, `core` for types, and its siblings.
+other sequences. Imports numpy, `core` for types, `llamalite.errors` and its siblings.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from llamalite.engine.answer import AnswerText
 from llamalite.engine.result import Delta, Timings, TokenLogprobs, Usage
+from llamalite.errors import ConstraintError
 
 if TYPE_CHECKING:
     from llamalite.constraint.matcher import Matcher
@@ -66,6 +67,7 @@ class Sequence:
         self.is_told = False
         self._picker, self._matcher, self._vocab = picker, matcher, vocab
         self._text = AnswerText(vocab, request.sampling.stop, special=request.special)
+        self._has_said_prompt = False
         self._n_cached: int | None = None
         self._n_preempted = 0
         self._submitted = submitted
@@ -149,7 +151,11 @@ class Sequence:
         logprobs = () if picked.logprobs is None else (picked.logprobs,)
         if self._text.stop is not None:
             return self.finish("stop", text, (token,), logprobs)
-        if self._matcher is not None and self._matcher.is_over:
+        try:
+            is_over = self._matcher is not None and self._matcher.is_over
+        except ConstraintError:
+            return self.finish("constraint", text, (token,), logprobs)
+        if is_over:
             return self.finish("stop", text, (token,), logprobs)
         if len(self.tokens) >= self.limit:
             return self.finish("length", text, (token,), logprobs)
@@ -183,8 +189,9 @@ class Sequence:
 
     def _said_prompt_logprobs(self) -> tuple[TokenLogprobs, ...] | None:
         """Return them with the first delta that comes, and only then."""
-        if not self.wants_prompt_logprobs or len(self.tokens) > 1:
+        if not self.wants_prompt_logprobs or self._has_said_prompt:
             return None
+        self._has_said_prompt = True
         return tuple(self.prompt_logprobs)
 
     def _timings(self) -> Timings:
