@@ -136,6 +136,9 @@ class Stepper:
             sequence.lease = None
             end = sequence.finish("cancelled")
             self._finish(sequence, end if error is None else error)
+        for sequence in self.waiting:
+            if sequence.is_told:
+                self.waiting.remove(sequence)
         self._forget()
 
     def _forget(self) -> None:
@@ -163,9 +166,11 @@ class Stepper:
             )
             if lease is None:
                 return
-            self.waiting.pop()
+            # NOTE: here as elsewhere a sequence is in two lists rather than in none for a moment, as
+            # an exception of a signal handler may come; `reset` finds it in either.
             sequence.lease = lease
             self.running.append(sequence)
+            self.waiting.remove(sequence)
 
     def _plan(self) -> list[Work]:
         lanes = {}
@@ -224,9 +229,7 @@ class Stepper:
             self._finish(sequence, sequence.finish("length"))
         else:
             sequence = max(self.running, key=lambda s: (-s.request.priority, s.id))
-            self._release(sequence, keep=False)
-            sequence.preempted()
-            self.waiting.push_front(sequence, sequence.request.priority)
+            self._send_back(sequence)
             self._is_full = True
             self._meter.count("n_preempted")
         work[:] = [item for item in work if item.sequence is not sequence]
@@ -236,11 +239,14 @@ class Stepper:
         involved = {item.sequence.id for item in work}
         work.clear()
         self.fail(lambda s: s.id in involved, error)
-        for sequence in self.running[:]:  # they compute their tokens anew
-            self._release(sequence, keep=False)
-            sequence.preempted()
-            self.waiting.push_front(sequence, sequence.request.priority)
+        for sequence in sorted(self.running, key=lambda s: s.id, reverse=True):
+            self._send_back(sequence)  # the oldest to the very front; all compute their tokens anew
         self._forget()
+
+    def _send_back(self, sequence: Sequence) -> None:
+        self.waiting.push_front(sequence, sequence.request.priority)
+        self._release(sequence, keep=False)
+        sequence.preempted()
 
     def _note(self, work: list[Work], n_threads: int, wall_s: float, cpu_s: float) -> None:
         """Let threads and counts learn from a batch."""
@@ -308,13 +314,12 @@ class Stepper:
         self.fail(lambda s: s.request_id == sequence.request_id, error)
 
     def _finish(self, sequence: Sequence, end: Delta | LlamaliteError) -> None:
-        """Take a sequence out, wherever it is, and tell how it ended."""
+        """Tell how a sequence ended, and take it out, wherever it is."""
+        self._deliver(sequence, end)
         if sequence in self.running:
             self._release(sequence, keep=True)
             self._is_full = False
-        else:
-            self.waiting.remove(sequence)
-        self._deliver(sequence, end)
+        self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence, *, keep: bool) -> None:
         self.running.remove(sequence)
