@@ -45,6 +45,10 @@ class SamplingConfig:
 
     The defaults are llama.cpp's. Unknown names can't be passed, and values out of range raise.
 
+    As in llama.cpp, some settings leave others without effect: at temperature 0 only penalties and
+    DRY count of the samplers, and with mirostat only temperature does, neither penalties nor DRY.
+    Biases, `ignore_eos` and grammars always count.
+
     Raises:
         InvalidParameter: a value has the wrong type or is out of range; `param` names it.
 
@@ -93,7 +97,9 @@ class SamplingConfig:
     dry_sequence_breakers: tuple[str, ...] = texts(
         ("\n", ":", '"', "*"), "texts that repeats don't span"
     )
-    mirostat: int = whole(0, 0, 2, "version of mirostat; 0 = off")
+    mirostat: int = whole(
+        0, 0, 2, "version of mirostat; 0 = off. With it only temperature counts of `samplers`"
+    )
     mirostat_tau: float = number(5.0, 0.0, 1e6, "mirostat's target surprise")
     mirostat_eta: float = number(0.1, 0.0, 1e6, "mirostat's learning rate")
     adaptive_target: float = number(
