@@ -9,7 +9,6 @@ from typing import Any
 
 from llamalite.constraint.schema_rules import property_schemas, target_name, types_of
 
-
 _NAMED = frozenset({"properties", "patternProperties", "$defs"})
 
 

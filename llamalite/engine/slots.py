@@ -102,10 +102,6 @@ class SlotTable:
         self._begin(slot, lease, start)
         return lease
 
-    def poll(self, lease: Lease) -> bool:
-        """Say whether a lease can be computed: it needn't wait, or its donor got there or ended."""
-        return not lease.is_waiting
-
     def advance(self, lease: Lease, tokens: Tokens, *, decoded: bool) -> None:
         """Note that a batch has put tokens into a lease's slot, behind those it held.
 

@@ -61,7 +61,7 @@ class Stepper:
         meter: Meter,
         deliver: Callable[[Sequence, Delta | LlamaliteError], None],
     ) -> None:
-        self.waiting: WaitingQueue[Sequence] = WaitingQueue(None)
+        self.waiting: WaitingQueue[Sequence] = WaitingQueue()
         self.running: list[Sequence] = []
         self._runner, self._new_table, self._limits = runner, new_table, limits
         self._tuner = tuner
@@ -91,13 +91,13 @@ class Stepper:
         work = self._plan()
         if not work:
             return False
-        started, n_left = time.perf_counter(), len(self.running)
+        started = time.perf_counter()
         depths = [item.sequence.n_computed for item in work if item.decoded]
         chunks = [(item.n_tokens, item.sequence.n_computed) for item in work if not item.decoded]
         wall_s = [self._compute(batch, started) for batch in self._batches(work)]
         if all(wall_s):
             self._cost.observe(depths, chunks, sum(wall_s))
-        return n_left > 0
+        return True
 
     def _batches(self, work: list[Work]) -> list[list[Work]]:
         """Return what goes through llama_decode together.
@@ -166,8 +166,8 @@ class Stepper:
             )
             if lease is None:
                 return
-            # NOTE: here as elsewhere a sequence is in two lists rather than in none for a moment, as
-            # an exception of a signal handler may come; `reset` finds it in either.
+            # NOTE: here as elsewhere a sequence is in two lists rather than in none for a moment,
+            # as an exception of a signal handler may come; `reset` finds it in either.
             sequence.lease = lease
             self.running.append(sequence)
             self.waiting.remove(sequence)
@@ -177,8 +177,6 @@ class Stepper:
         for sequence in self.running:
             lease = sequence.lease
             assert lease is not None
-            if lease.is_waiting:
-                self._table.poll(lease)
             lanes[sequence.id] = Lane(
                 id=sequence.id,
                 n_computed=lease.n_computed,

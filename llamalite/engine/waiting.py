@@ -1,7 +1,6 @@
 """Who waits for a slot, and in which order.
 
-Owns order and bound. Doesn't know what waits or what for. Imports `llamalite.errors` and the
-standard library.
+Owns the order. Doesn't know what waits, what for, or how much may. Imports the standard library.
 """
 
 from __future__ import annotations
@@ -13,21 +12,13 @@ from collections.abc import Iterator
 from operator import neg
 from typing import Generic, TypeVar
 
-from llamalite.errors import QueueFull
-
 T = TypeVar("T")
 
 
 class WaitingQueue(Generic[T]):
-    """Items in order of priority, equal ones in order of arrival; any thread.
+    """Items in order of priority, equal ones in order of arrival; any thread."""
 
-    Args:
-        limit: most items that may wait; None = any number. Those put at the front count, but are
-            never refused.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self._levels: dict[int, deque[T]] = {}
         self._order: list[int] = []  # priorities in use, highest first
         self._lock = threading.Lock()
@@ -42,17 +33,8 @@ class WaitingQueue(Generic[T]):
             return iter([item for priority in self._order for item in self._levels[priority]])
 
     def push(self, item: T, priority: int = 0) -> None:
-        """Let an item wait behind its equals.
-
-        Raises:
-            QueueFull: as many as may are waiting already.
-        """
+        """Let an item wait behind its equals."""
         with self._lock:
-            if self.limit is not None and self._n >= self.limit:
-                raise QueueFull(
-                    f"{self._n} requests are waiting and {self.limit} may: try again later, or "
-                    f"raise n_queue or n_parallel"
-                )
             self._level(priority).append(item)
             self._n += 1
 

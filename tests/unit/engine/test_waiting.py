@@ -1,12 +1,10 @@
 import random
 import threading
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalite.engine.waiting import WaitingQueue
-from llamalite.errors import QueueFull
 
 
 class Item:
@@ -19,7 +17,7 @@ class Item:
 
 
 def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival():
-    queue = WaitingQueue(None)
+    queue = WaitingQueue()
     for name, priority in [("a", 0), ("b", 5), ("c", 0), ("d", -1), ("e", 5)]:
         queue.push(name, priority)
     assert list(queue) == ["b", "e", "a", "c", "d"]
@@ -27,32 +25,17 @@ def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival():
     assert [queue.pop() for _ in range(6)] == ["b", "e", "a", "c", "d", None]
 
 
-def test_a_full_queue_refuses_but_takes_back_those_who_had_their_turn():
-    queue = WaitingQueue(2)
+def test_those_who_had_their_turn_go_before_their_equals():
+    queue = WaitingQueue()
     queue.push("a")
     queue.push("b", 3)
-    with pytest.raises(QueueFull, match=r"2 requests are waiting and 2 may: try again later"):
-        queue.push("c", 9)
-    assert list(queue) == ["b", "a"]
     queue.push_front("d")
     queue.push_front("e")
     assert list(queue) == ["b", "e", "d", "a"]
-    queue.pop()
-    queue.pop()
-    with pytest.raises(QueueFull):
-        queue.push("f")
-    queue.pop()
-    queue.push("f")
-    assert list(queue) == ["a", "f"]
-
-
-def test_no_place_to_wait_refuses_everything():
-    with pytest.raises(QueueFull):
-        WaitingQueue(0).push("a")
 
 
 def test_removes_the_very_object():
-    queue = WaitingQueue(None)
+    queue = WaitingQueue()
     first, second = Item(), Item()
     queue.push(first)
     assert not queue.remove(second)
@@ -65,7 +48,7 @@ def test_removes_the_very_object():
 
 
 def test_is_iterated_as_it_was_when_asked():
-    queue = WaitingQueue(None)
+    queue = WaitingQueue()
     queue.push(1)
     queue.push(2)
     seen = [(item, queue.remove(item)) for item in queue]
@@ -74,14 +57,11 @@ def test_is_iterated_as_it_was_when_asked():
 
 @given(st.lists(st.tuples(st.sampled_from(["push", "front", "pop", "remove"]), st.integers(-2, 2))))
 def test_does_what_a_sorted_list_does(calls):
-    queue, model = WaitingQueue(5), []
+    queue, model = WaitingQueue(), []
     for n, (call, priority) in enumerate(calls):
-        if call == "push" and len(model) < 5:
+        if call == "push":
             queue.push(n, priority)
             model.append((-priority, n, n))
-        elif call == "push":
-            with pytest.raises(QueueFull):
-                queue.push(n, priority)
         elif call == "front":
             queue.push_front(n, priority)
             model.append((-priority, -n, n))
@@ -96,7 +76,7 @@ def test_does_what_a_sorted_list_does(calls):
 
 
 def test_threads_lose_nothing():
-    queue, popped = WaitingQueue(None), []
+    queue, popped = WaitingQueue(), []
 
     def work(base: int) -> None:
         for n in range(200):
