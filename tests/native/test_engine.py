@@ -578,7 +578,7 @@ def test_a_grammar_is_read_once_for_all_answers(
 
     def to_x(tokens: Any, logits: Any) -> None:
         if len(tokens) == 2:
-            logits[: x] = logits[x + 1 :] = -np.inf
+            logits[:x] = logits[x + 1 :] = -np.inf
 
     with open_engine(stories, 2) as engine:
         x = engine.loaded.model.vocab.tokenize("x", add_special=False)[-1]

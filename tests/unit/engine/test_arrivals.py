@@ -7,9 +7,9 @@ from llamalite.errors import EngineClosed, InvalidParameter, QueueFull
 def test_places_are_taken_first_and_given_back() -> None:
     arrivals: Arrivals[str] = Arrivals(3)
     with arrivals.place_for("answers", 2):
-        with pytest.raises(QueueFull, match="2 answers and embeddings"):
-            with arrivals.place_for("embeddings", 2):
-                pytest.fail("there is no place")
+        full = pytest.raises(QueueFull, match="2 answers and embeddings")
+        with full, arrivals.place_for("embeddings", 2):
+            pytest.fail("there is no place")
         arrivals.put(["a", "b"])
     assert arrivals.n_live == arrivals.count("answers") == 2
     with pytest.raises(ValueError, match="no"), arrivals.place_for("embeddings", 1):
@@ -21,17 +21,22 @@ def test_places_are_taken_first_and_given_back() -> None:
 
 def test_what_never_finds_a_place_is_the_callers_mistake() -> None:
     arrivals: Arrivals[str] = Arrivals(3)
-    with pytest.raises(InvalidParameter, match="4 answers") as raised:
-        with arrivals.place_for("answers", 4):
-            pass
+    wrong = pytest.raises(InvalidParameter, match="4 answers")
+    with wrong as raised, arrivals.place_for("answers", 4):
+        pass
     assert raised.value.param == "n"
 
 
 def test_a_door_closed_meanwhile_gives_the_place_back() -> None:
     arrivals: Arrivals[str] = Arrivals(3)
-    with pytest.raises(EngineClosed, match="over"), arrivals.place_for("answers", 1):
-        arrivals.close("it is over")
-        arrivals.put(["a"])
+
+    def submit() -> None:
+        with arrivals.place_for("answers", 1):
+            arrivals.close("it is over")
+            arrivals.put(["a"])
+
+    with pytest.raises(EngineClosed, match="over"):
+        submit()
     assert arrivals.n_live == 0
     assert arrivals.first() is None
     with pytest.raises(EngineClosed), arrivals.place_for("answers", 1):

@@ -23,9 +23,7 @@ class FakeEmbedder:
     def __init__(self, *_: Any) -> None:
         self.sizes: list[int] = []
 
-    def advance(
-        self, jobs: Sequence[Any], is_in_time: Callable[[int], bool] | None = None
-    ) -> int:
+    def advance(self, jobs: Sequence[Any], is_in_time: Callable[[int], bool] | None = None) -> int:
         n = 0
         for job in jobs:
             for text in job.texts[len(job.rows) :]:

@@ -36,7 +36,13 @@ class Bench:
         nothing: Any = SimpleNamespace()
         self.told: list[tuple[Sequence, Any]] = []
         self.stepper = Stepper(
-            runner, _Table, Limits(0.1, 0.5, 64, 64), nothing, n_parallel, nothing, self._deliver  # type: ignore[arg-type]
+            runner,
+            _Table,
+            Limits(0.1, 0.5, 64, 64),
+            nothing,
+            n_parallel,
+            nothing,
+            self._deliver,  # type: ignore[arg-type]
         )
         picker: Any = SimpleNamespace(close=lambda: None)
         self.sequences = [
@@ -80,15 +86,20 @@ def test_ctrl_c_anywhere_loses_no_sequence(broken: str, monkeypatch: pytest.Monk
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        if broken == "remove":
-            patch.setattr(stepper.waiting, "remove", interrupt)
-        stepper._admit()
-        patch.setattr(stepper.waiting if broken == "push_front" else stepper, broken, interrupt)
-        if broken == "push_front":
-            stepper._preempt([])
-        else:
-            stepper.end(lambda s: s is bench.sequences[0], "cancelled")
+    def work() -> None:
+        with monkeypatch.context() as patch:
+            if broken == "remove":
+                patch.setattr(stepper.waiting, "remove", interrupt)
+            stepper._admit()
+            owner = stepper.waiting if broken == "push_front" else stepper
+            patch.setattr(owner, broken, interrupt)
+            if broken == "push_front":
+                stepper._preempt([])
+            else:
+                stepper.end(lambda s: s is bench.sequences[0], "cancelled")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     stepper.reset()
     told = [sequence for sequence, _ in bench.told]
     waiting = list(stepper.waiting)
