@@ -134,7 +134,7 @@ class Link:
             if self._outgoing is not None:
                 self._outgoing.send(frame(Cancel(number)))
                 return
-            if pending.is_sent:
+            if pending.is_under_way:
                 return  # `_lost` finds it
             del self._pending[number]
         pending.deliver_cancelled()
@@ -285,15 +285,16 @@ class Link:
         if reason is None and not self._is_closed:
             ending = self._source.death_of(state.incarnation)
         with self._lock:
-            sent = [pending for pending in self._pending.values() if pending.is_sent]
             asked = list(self._asked.values())
+            lost = [pending for pending in self._pending.values() if pending.is_under_way]
+            for pending in lost:
+                pending.is_under_way = False  # from now on, who cancels it ends it
+            cancelled = [pending for pending in lost if pending.is_cancelled]
+            rest = [pending for pending in lost if not pending.is_cancelled]
+            for pending in cancelled:
+                del self._pending[pending.id]
         for waiting in asked:
             waiting.done.set()
-        cancelled = [pending for pending in sent if pending.is_cancelled]
-        rest = [pending for pending in sent if not pending.is_cancelled]
-        with self._lock:
-            for pending in cancelled:
-                self._pending.pop(pending.id, None)
         for pending in cancelled:
             pending.taken.set()
             pending.deliver_cancelled()

@@ -38,6 +38,7 @@ class Pending:
         refusal: what the engine refused it with, while `is_awaited`.
         is_awaited: whether its submission still waits to hear of it.
         is_cancelled: whether it was cancelled.
+        is_under_way: whether an engine has it, or had it and nobody has noticed its death yet.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Pending:
         self.taken = threading.Event()
         self.refusal: LlamaliteError | None = None
         self.is_awaited = True
-        self.is_cancelled = False
+        self.is_cancelled = self.is_under_way = False
 
     def frame(self) -> bytes:
         """Return what submits it, with what is left of its time.
@@ -71,11 +72,7 @@ class Pending:
     def was_sent(self) -> None:
         """Note that the engine has it."""
         self._n_sent += 1
-
-    @property
-    def is_sent(self) -> bool:
-        """Say whether an engine had it."""
-        return self._n_sent > 0
+        self.is_under_way = True
 
     @property
     def can_be_sent_again(self) -> bool:

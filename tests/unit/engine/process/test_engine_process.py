@@ -179,6 +179,18 @@ def test_while_it_is_started_anew_requests_wait_and_stats_answer(launch: Launch)
     assert waiting.result().tokens[0] == 2
 
 
+def test_what_is_cancelled_while_it_is_started_anew_ends_at_once(launch: Launch) -> None:
+    engine = launch(load_s=1.0)
+    lost = engine.submit(GenerationRequest([SILENT]))
+    os.kill(engine.pid or 0, signal.SIGKILL)
+    wait_until(lambda: engine.stats().n_restarts == 1)
+    time.sleep(0.2)  # the client has noticed
+    lost.cancel()
+    assert lost.next(0.5).finish_reason == "cancelled"
+    assert engine.submit(GenerationRequest([1])).result().finish_reason == "length"
+    assert engine.stats().n_running == 0
+
+
 def test_what_is_left_of_a_time_limit_crosses_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
     request = GenerationRequest([1], time_limit_s=10)
     pending = Pending(1, request, Generation())
