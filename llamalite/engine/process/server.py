@@ -48,7 +48,7 @@ from llamalite.engine.process.wire import (
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
 from llamalite.engine.result import Delta
 from llamalite.engine.stats import EngineStats
-from llamalite.errors import EngineError, LlamaliteError, QueueFull
+from llamalite.errors import EngineError, InvalidParameter, LlamaliteError, QueueFull
 
 _log = logging.getLogger("llamalite.engine")
 MOST_CONNECTIONS = 256
@@ -236,7 +236,9 @@ class _Connection:
         self._send(Accepted(message.id))
 
     def _send(self, message: Any) -> None:
-        content = frame(message)
+        self._send_frame(frame(message))
+
+    def _send_frame(self, content: bytes) -> None:
         if not self._outgoing.send(content):
             self._cut_off()
 
@@ -252,11 +254,34 @@ class _Connection:
                 embeddings.append((number, rows_of(item)))
 
     def flush(self) -> None:
-        """Send what was collected."""
+        """Send what was collected; raises nothing, as the thread is the engine's."""
         with self._lock:
             step, self._step = self._step, _new_step()
-        if any(step) and not self._is_over:
-            self._send(Step(*step))
+        if not any(step) or self._is_over:
+            return
+        try:
+            content = frame(Step(*step))
+        except InvalidParameter:
+            self._send_each(step)
+        else:
+            self._send_frame(content)
+
+    def _send_each(self, step: _StepParts) -> None:
+        """Send a step that is too long one by one; what is too long by itself fails."""
+        deltas, problems, embeddings = step
+        parts = [
+            *((number, Step(deltas=[(number, delta)])) for number, delta in deltas),
+            *((number, Step(problems=[(number, problem)])) for number, problem in problems),
+            *((number, Step(embeddings=[(number, rows)])) for number, rows in embeddings),
+        ]
+        for number, part in parts:
+            try:
+                content = frame(part)
+            except InvalidParameter as error:
+                content = frame(Step(problems=[(number, problem_of(error))]))
+                if (sink := self._requests.get(number)) is not None:
+                    self._later(sink.cancel)
+            self._send_frame(content)
 
     def done(self, number: int) -> None:
         """Forget a request that has ended."""
@@ -278,14 +303,18 @@ class _Connection:
                 )
             )
         )
+        self._later(self.forget_all)
+
+    def _later(self, do: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # all of it is being closed
             # Not in this thread: it is the engine's, amid a step.
-            self._server.compilers.submit(self.forget_all)
+            self._server.compilers.submit(do)
 
 
-def _new_step() -> tuple[
-    list[tuple[int, Delta]], list[tuple[int, Problem]], list[tuple[int, Rows]]
-]:
+_StepParts = tuple[list[tuple[int, Delta]], list[tuple[int, Problem]], list[tuple[int, Rows]]]
+
+
+def _new_step() -> _StepParts:
     return [], [], []
 
 

@@ -93,7 +93,7 @@ class Outgoing:
 
     Args:
         connection: blocking; read by others, closed by others after `close`.
-        most_bytes: frames that may wait.
+        most_bytes: frames that may wait, besides the longest of them.
     """
 
     def __init__(self, connection: socket.socket, most_bytes: int) -> None:
@@ -118,7 +118,7 @@ class Outgoing:
                 rest = rest[self._send_now(rest) :]
             if not rest:
                 return True
-            if self._n_bytes and self._n_bytes + len(rest) > self._most_bytes:
+            if self._is_too_much(rest):
                 return False
             self._push(rest)
             return True
@@ -156,6 +156,14 @@ class Outgoing:
         except OSError:
             self._is_broken = True
             return len(content)
+
+    def _is_too_much(self, content: memoryview) -> bool:
+        n_bytes = self._n_bytes + len(content)
+        if n_bytes <= self._most_bytes:
+            return False
+        # A single frame may be longer than all that may wait, and no sign of a slow reader.
+        longest = max(len(content), *map(len, self._waiting), 0)
+        return n_bytes - longest > self._most_bytes
 
     def _push(self, content: memoryview) -> None:
         self._waiting.append(content)

@@ -16,6 +16,7 @@ from support.processes import wait_until
 from llamalite.config import SamplingConfig
 from llamalite.engine.process import link as link_module
 from llamalite.engine.process import server as server_module
+from llamalite.engine.process import wire
 from llamalite.engine.process.auth import introduce
 from llamalite.engine.process.client import EngineClient
 from llamalite.engine.process.sockets import dial
@@ -130,6 +131,26 @@ def test_a_sink_that_fails_ends_nobody_elses_connection(serve: Serve) -> None:
     with EngineClient(serve().source) as client:
         client.submit(GenerationRequest([1]), Failing())
         assert client.submit(GenerationRequest([2])).result().tokens[0] == 3
+
+
+def test_what_is_too_long_to_be_sent_costs_only_its_request(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve()
+    with EngineClient(served.source) as client:
+        client.start()
+        monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 4000)
+        going_on = client.submit(GenerationRequest([SILENT]))
+        with pytest.raises(InvalidParameter, match="too long"):
+            client.embed(EmbeddingRequest([[n] for n in range(500)])).result(5)
+        with pytest.raises(InvalidParameter, match="too long"):
+            client.submit(GenerationRequest([FLOOD])).result()
+        wait_until(lambda: len(served.engine._running) == 1)  # it was cancelled
+        # Together the answers of a step are too long, but not each.
+        results = client.submit(GenerationRequest([10], n=128, logprobs=1)).results()
+        assert [result.tokens for result in results] == [[11, 12, 13, 14, 15]] * 128
+        going_on.cancel()
+        assert going_on.result().finish_reason == "cancelled"
 
 
 def test_cancel_ends_what_runs(serve: Serve) -> None:

@@ -91,12 +91,27 @@ def test_a_reader_that_does_not_read_costs_neither_time_nor_memory() -> None:
         assert time.monotonic() - started < 1
         assert sent[0]
         assert not sent[-1]
-        assert outgoing._n_bytes <= 1 << 20
+        assert outgoing._n_bytes <= (1 << 20) + len(message(0))
         outgoing.end_with(frame(Farewell("too slow")))
         assert outgoing.send(message(7))  # dropped: it is over
         found = read_all(theirs)
         assert found[-1] == Farewell("too slow")
         assert [item.id for item in found[:-1]] == list(range(len(found) - 1))  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("way")
+def test_one_frame_that_alone_is_too_much_may_wait_beside_others() -> None:
+    ours, theirs = socket.socketpair()
+    outgoing = Outgoing(ours, 1 << 20)
+    with ours, theirs:
+        large = frame(Farewell("x" * (2 << 20)))
+        while not outgoing._waiting:
+            assert outgoing.send(message(1))
+        for content in (large, message(2), message(3)):
+            assert outgoing.send(content)
+        assert not outgoing.send(large)
+        outgoing.end_with(frame(Farewell("too slow")))
+        assert read_all(theirs)[-1] == Farewell("too slow")
 
 
 def test_who_never_reads_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
