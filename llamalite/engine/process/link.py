@@ -93,6 +93,8 @@ class Link:
     def submit(self, pending: Pending) -> None:
         """Send a request, and wait until the engine has taken it unless it is being started anew.
 
+        A sink may call this, too: then it doesn't wait, and a refusal comes through the sink.
+
         Raises:
             RequestError: it was refused.
             LlamaliteError: there is no engine.
@@ -108,11 +110,14 @@ class Link:
                     "later"
                 )
             self._pending[pending.id] = pending
+            pending.is_awaited = not self._is_own_thread()
             if self._outgoing is None:
                 pending.taken.set()
             elif not self._send(pending, content, self._outgoing):
                 del self._pending[pending.id]
                 raise unread()
+        if not pending.is_awaited:
+            return
         try:
             while not pending.taken.wait(_POLL_S):
                 pass
@@ -141,7 +146,9 @@ class Link:
         flush([pending])
 
     def stats(self) -> EngineStats | None:
-        """Ask for the engine's stats; None while there is no connection."""
+        """Ask for the engine's stats; None while there is no connection, and for a sink."""
+        if self._is_own_thread():
+            return None
         asked = _Asked()
         with self._lock:
             if self._outgoing is None:
@@ -158,8 +165,12 @@ class Link:
     def close(self) -> None:
         """Disconnect; what is under way raises EngineClosed."""
         self._end(EngineClosed("the engine was closed before it had answered"))
-        if self._thread is not threading.current_thread():
+        if not self._is_own_thread():
             self._thread.join(_JOIN_LIMIT_S)
+
+    def _is_own_thread(self) -> bool:
+        # It is the one that reads: a sink which waited for an answer in it would wait forever.
+        return threading.current_thread() is self._thread
 
     # -- the thread -------------------------------------------------------------------------------
 

@@ -153,6 +153,38 @@ def test_what_is_too_long_to_be_sent_costs_only_its_request(
         assert going_on.result().finish_reason == "cancelled"
 
 
+def test_a_sink_may_ask_for_more(serve: Serve) -> None:
+    class Asking(Collected):
+        def put(self, request_id: int, item: Any) -> None:
+            super().put(request_id, item)
+            if len(self.steps) == 1:
+                refused.append(client.submit(GenerationRequest([1] * 200)))
+                embedded.append(client.embed(EmbeddingRequest([[7]])))
+                stats.append(client.stats())
+
+        def flush(self) -> None:
+            super().flush()
+            if len(self.steps) == 3:
+                answered.append(client.submit(GenerationRequest([30])))
+
+    refused: list[Any] = []
+    embedded: list[Any] = []
+    answered: list[Any] = []
+    stats: list[Any] = []
+    sink = Asking()
+    with EngineClient(serve().source) as client:
+        started = time.monotonic()
+        client.submit(GenerationRequest([20]), sink)
+        assert sink.is_over.wait(5)
+        assert time.monotonic() - started < 2
+        assert answered[0].result().tokens[0] == 31
+        np.testing.assert_array_equal(embedded[0].result(5), [[7, 7, 7]])
+        with pytest.raises(ContextLengthExceeded):
+            refused[0].next(5)
+        assert stats[0].n_waiting >= 1
+        assert client.drain(5)
+
+
 def test_cancel_ends_what_runs(serve: Serve) -> None:
     served = serve()
     with EngineClient(served.source) as client:
