@@ -33,7 +33,7 @@ from llamalite.errors import (
 )
 
 SILENT = 9001
-"""Brings nothing until it is cancelled."""
+"""Brings nothing until it is cancelled, nor embeddings."""
 DEADLY = 9002
 """Kills the engine's process in the next step."""
 DEADLY_LATER = 9003
@@ -104,6 +104,7 @@ class FakeEngine:
         self._step_s = step_s
         self._running: dict[int, _Running] = {}
         self._embedding: list[tuple[int, EmbeddingRequest, Sink]] = []
+        self._cancelled_embeddings: set[int] = set()
         self._ids = itertools.count(1000)
         self._lock = threading.Lock()
         self._is_draining = False
@@ -138,6 +139,7 @@ class FakeEngine:
             self.cancelled.append(request_id)
             if request_id in self._running:
                 self._running[request_id].is_cancelled = True
+            self._cancelled_embeddings.add(request_id)
 
     def stats(self) -> EngineStats:
         return EngineStats(n_running=len(self._running), steps=self.n_steps, finished={"stop": 3})
@@ -155,6 +157,14 @@ class FakeEngine:
         self.n_steps += 1
         sinks = []
         for number, request, sink in embedding:
+            if number in self._cancelled_embeddings:
+                sink.put(number, EngineError("the request was cancelled"))
+                sinks.append(sink)
+                continue
+            if request.prompts and request.prompts[0][0] == SILENT:
+                with self._lock:
+                    self._embedding.append((number, request, sink))
+                continue
             rows = [np.full(3, float(prompt[0]), np.float32) for prompt in request.prompts]
             sink.put(number, np.stack(rows) if rows else np.empty((0, 3), np.float32))
             sinks.append(sink)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import threading
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from llamalite.engine.facts import EngineFacts
 from llamalite.engine.handle import Embedding, Generation, Sink
@@ -21,6 +21,9 @@ from llamalite.engine.stats import EngineStats
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+_AnyHandle = TypeVar("_AnyHandle", Generation, Embedding)
 
 
 class AnyEngine(Protocol):
@@ -73,23 +76,31 @@ class AsyncEngine:
     async def submit(self, request: GenerationRequest) -> AsyncGeneration:
         """Take a request; what can't be done as asked raises here."""
         mailbox = _Mailbox(asyncio.get_running_loop())
-        submission = asyncio.ensure_future(asyncio.to_thread(self._engine.submit, request, mailbox))
+        handle = await self._submitted(asyncio.to_thread(self._engine.submit, request, mailbox))
+        return AsyncGeneration(self._engine, handle, mailbox)
+
+    async def _submitted(self, submitting: Coroutine[Any, Any, _AnyHandle]) -> _AnyHandle:
+        """Return the handle; who is cancelled meanwhile cancels the request, too."""
+        submission = asyncio.ensure_future(submitting)
         try:
-            handle = await asyncio.shield(submission)
+            return await asyncio.shield(submission)
         except asyncio.CancelledError:
             submission.add_done_callback(self._cancel_submitted)
             raise
-        return AsyncGeneration(self._engine, handle, mailbox)
 
-    def _cancel_submitted(self, submission: asyncio.Future[Generation]) -> None:
+    def _cancel_submitted(self, submission: asyncio.Future[_AnyHandle]) -> None:
         if not submission.cancelled() and submission.exception() is None:
             self._engine.cancel(submission.result().id)
 
     async def embed(self, request: EmbeddingRequest) -> npt.NDArray[np.float32]:
         """Return the embeddings of texts, float32[n_texts, n_embd_out]."""
         mailbox = _Mailbox(asyncio.get_running_loop())
-        await asyncio.to_thread(self._engine.embed, request, mailbox)
-        rows: npt.NDArray[np.float32] = await mailbox.next()
+        handle = await self._submitted(asyncio.to_thread(self._engine.embed, request, mailbox))
+        try:
+            rows: npt.NDArray[np.float32] = await mailbox.next()
+        except asyncio.CancelledError:
+            self._engine.cancel(handle.id)
+            raise
         return rows
 
     async def stats(self) -> EngineStats:

@@ -18,7 +18,7 @@ from llamalite.engine.process.crossing import embed_message, submit_message
 from llamalite.engine.process.wire import frame
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
 from llamalite.engine.result import Delta
-from llamalite.errors import LlamaliteError, QueueFull
+from llamalite.errors import EngineError, LlamaliteError, QueueFull
 
 _log = logging.getLogger("llamalite.engine")
 _MOST_SENT = 2
@@ -91,6 +91,8 @@ class Pending:
 
     def deliver_cancelled(self) -> None:
         """End what is open as cancelled."""
+        if isinstance(self._request, EmbeddingRequest):
+            self.deliver(EngineError("the request was cancelled"))
         for index in sorted(self._open):
             self.deliver(Delta(index=index, finish_reason="cancelled"))
 

@@ -81,6 +81,32 @@ def test_leaving_cancels(serve: Serve) -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
+def test_leaving_cancels_embeddings(serve: Serve) -> None:
+    served = serve()
+
+    async def main() -> None:
+        engine = AsyncEngine(EngineClient(served.source))
+        served.engine._lock.acquire()  # so that it isn't taken yet
+        asking = asyncio.create_task(engine.embed(EmbeddingRequest([[SILENT]])))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        served.engine._lock.release()
+        waiting = asyncio.create_task(engine.embed(EmbeddingRequest([[SILENT]])))
+        while len(served.engine._embedding) + len(served.engine.cancelled) < 2:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        while len(served.engine.cancelled) < 2 or served.engine._embedding:
+            await asyncio.sleep(0.01)
+        assert await engine.drain(5)
+        await engine.close()
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_the_loop_goes_on_while_an_answer_is_awaited(serve: Serve) -> None:
     async def main() -> None:
         engine = AsyncEngine(EngineClient(serve().source))

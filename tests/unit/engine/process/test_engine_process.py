@@ -29,7 +29,7 @@ from llamalite.engine.process.pending import Pending
 from llamalite.engine.process.rendezvous import Visitor
 from llamalite.engine.process.supervisor import EngineProcess
 from llamalite.engine.process.wire import FromChild, Messages, Ready, Start, ToEngine, frame
-from llamalite.engine.request import GenerationRequest
+from llamalite.engine.request import EmbeddingRequest, GenerationRequest
 from llamalite.errors import DoesNotFit, EngineClosed, EngineCrashed, EngineError, LlamaliteError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
@@ -187,6 +187,10 @@ def test_what_is_cancelled_while_it_is_started_anew_ends_at_once(launch: Launch)
     time.sleep(0.2)  # the client has noticed
     lost.cancel()
     assert lost.next(0.5).finish_reason == "cancelled"
+    embedding = engine.embed(EmbeddingRequest([[SILENT]]))
+    engine.cancel(embedding.id)
+    with pytest.raises(EngineError, match="was cancelled"):
+        embedding.result(0.5)
     assert engine.submit(GenerationRequest([1])).result().finish_reason == "length"
     assert engine.stats().n_running == 0
 
