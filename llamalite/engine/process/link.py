@@ -11,7 +11,6 @@ import contextlib
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +19,7 @@ from llamalite.engine.process.crossing import array_of, error_of
 from llamalite.engine.process.pending import Pending, copy_of, deliver, flush, unread
 from llamalite.engine.process.rendezvous import State
 from llamalite.engine.process.sockets import Outgoing
-from llamalite.engine.process.source import Source, connect
+from llamalite.engine.process.source import Approach, Source
 from llamalite.engine.process.wire import (
     Accepted,
     AskStats,
@@ -48,11 +47,8 @@ _MOST_BYTES = 256 << 20
 _MOST_HELD = 1024
 """Requests that may wait while there is no connection."""
 _POLL_S = 0.1
-_PAUSE_S = 0.02
 _STATS_LIMIT_S = 5.0
 _JOIN_LIMIT_S = 2.0
-_MOST_REFUSALS = 50
-"""A process that dies hangs up, too, and its owner needs a moment to know."""
 
 
 class Link:
@@ -175,23 +171,13 @@ class Link:
     # -- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        n_refusals = 0
+        approach = Approach()
         try:
             while not self._is_closed:
                 state = self._source.wait_ready(lambda: not self._is_closed)
-                try:
-                    connection = connect(state)
-                except OSError:  # it has just died, and its owner doesn't know yet
-                    time.sleep(_PAUSE_S)
-                    continue
-                except EngineError:
-                    n_refusals += 1
-                    if n_refusals >= _MOST_REFUSALS:
-                        raise
-                    time.sleep(_PAUSE_S)
-                    continue
-                n_refusals = 0
-                self._lost(self._converse(connection), state)
+                connection = approach.connect(state)
+                if connection is not None:
+                    self._lost(self._converse(connection), state)
         except LlamaliteError as error:
             self._end(error)
         except Exception as error:

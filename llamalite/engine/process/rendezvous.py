@@ -9,6 +9,7 @@ library, `llamalite.config`, `llamalite.errors`, `llamalite.locks` and its sibli
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -27,12 +29,17 @@ from llamalite.engine.process.wire import Problem
 from llamalite.errors import EngineClosed, EngineError
 from llamalite.locks import open_lock, try_lock
 
+_T = TypeVar("_T")
+
+_log = logging.getLogger("llamalite.engine")
 STARTING, READY, FAILED, CLOSED = "starting", "ready", "failed", "closed"
 
 _LOCK, _STATE = "lock", "state.json"
 _PAUSE_S = 0.01
 _MOST_PAUSE_S = 0.1
 _KEPT_DEATHS = 8
+_RETRY_S = 1.0
+"""On Windows a file can't be replaced while somebody reads it, nor read amid that."""
 _YOUNG_S = 60.0
 
 
@@ -131,6 +138,20 @@ def _remove_unless_owned(folder: Path) -> None:
         os.close(handle)
 
 
+def _patiently(do: Callable[[], _T]) -> _T:
+    """Do something with a file; an error other than its absence has a moment to pass."""
+    deadline = time.monotonic() + _RETRY_S
+    while True:
+        try:
+            return do()
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_S)
+
+
 class Owner:
     """The owner's side: a folder of its own, and what is said in it.
 
@@ -151,11 +172,16 @@ class Owner:
         self._write()
         _owners.add(self)
 
-    def say(self, **changes: object) -> None:
-        """Change what is said; fields of State."""
+    def say(self, **changes: object) -> bool:
+        """Change what is said, fields of State; False if it can't be written."""
         with self._lock:
             self.state = msgspec.structs.replace(self.state, **changes)
-            self._write()
+            try:
+                _patiently(self._write)
+            except OSError as error:
+                _log.warning("%s can't be written: %s", self.folder / _STATE, error)
+                return False
+            return True
 
     def died(self, ending: str) -> None:
         """Say that the process which was ready has died, and that another is to come."""
@@ -165,9 +191,14 @@ class Owner:
 
     def close(self) -> None:
         """Say that it is over and remove the folder."""
-        with contextlib.suppress(OSError):
-            self.say(status=CLOSED, address="")
+        self.say(status=CLOSED, address="")
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.let_go()
+
+    def abandon(self) -> None:
+        """Make visitors see that it is over, though nothing can be written."""
+        with contextlib.suppress(OSError):
+            (self.folder / _STATE).unlink()
         self.let_go()
 
     def let_go(self) -> None:
@@ -222,7 +253,8 @@ class Visitor:
             EngineClosed: the owner is gone.
         """
         try:
-            return msgspec.json.decode((self._folder / _STATE).read_bytes(), type=State)
+            content = _patiently((self._folder / _STATE).read_bytes)
+            return msgspec.json.decode(content, type=State)
         except (OSError, msgspec.MsgspecError):
             raise EngineClosed("the engine was closed: start it again") from None
 

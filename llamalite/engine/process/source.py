@@ -6,6 +6,7 @@ Imports the standard library, `llamalite.errors` and its siblings.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +16,11 @@ from llamalite.engine.process.sockets import dial
 from llamalite.errors import EngineError
 
 _DIAL_LIMIT_S = 5.0
+_PAUSE_S = 0.02
+_MOST_REFUSALS = 50
+"""A process that dies hangs up, too, and its owner needs a moment to know."""
+_UNREACHABLE_S = 30.0
+"""Longest that an owner may say that a process is ready which nobody can reach."""
 
 
 class Source(Protocol):
@@ -39,6 +45,43 @@ class Source(Protocol):
     def begin_anew(self) -> None:
         """Forget, in a fork, what is its parent's."""
         ...
+
+
+class Approach:
+    """Connects to whatever process an owner says is ready, and gives up in the end."""
+
+    def __init__(self) -> None:
+        self._n_refusals = 0
+        self._target: tuple[int, str] | None = None
+        self._since = 0.0
+
+    def connect(self, state: State) -> socket.socket | None:
+        """Connect to an engine's process; None after a pause if it can't be reached for now.
+
+        Raises:
+            EngineError: it never will be.
+        """
+        target = (state.incarnation, state.address)
+        if target != self._target:
+            self._target, self._since = target, time.monotonic()
+        try:
+            connection = connect(state)
+        except OSError as error:  # it has just died, and its owner doesn't know yet
+            if time.monotonic() - self._since > _UNREACHABLE_S:
+                reason = error.strerror or str(error)
+                raise EngineError(
+                    f"the engine's process can't be reached ({reason}): close the engine and "
+                    "start it again"
+                ) from None
+        except EngineError:
+            self._n_refusals += 1
+            if self._n_refusals >= _MOST_REFUSALS:
+                raise
+        else:
+            self._n_refusals, self._target = 0, None
+            return connection
+        time.sleep(_PAUSE_S)
+        return None
 
 
 def connect(state: State) -> socket.socket:

@@ -25,7 +25,7 @@ from llamalite.engine.process.loader import FACTORY, Model, arguments_for
 from llamalite.engine.process.rendezvous import CLOSED, FAILED, READY, Owner, Visitor
 from llamalite.engine.process.wire import Failed, Problem, Ready, Start
 from llamalite.engine.request import EngineOptions
-from llamalite.errors import EngineClosed, EngineCrashed, LlamaliteError
+from llamalite.errors import EngineClosed, EngineCrashed, EngineError, LlamaliteError
 from llamalite.libs.transfer.progress import say_on_stderr
 
 Say = Callable[[str], None]
@@ -150,12 +150,16 @@ class Supervisor:
     def _serve(self, launch: Launch, ready: Ready, backoff: Backoff) -> float | None:
         started = time.monotonic()
         incarnation = self._owner.state.incarnation + 1
-        self._owner.say(
+        is_said = self._owner.say(
             status=READY,
             incarnation=incarnation,
             address=ready.address,
             secret=self._start.secret,
         )
+        if not is_said:
+            raise EngineError(
+                f"{self.folder} can't be written, so nobody would find the engine: make room there"
+            )
         self._first.set()
         launch.wait_end()
         if self._closing.is_set():
@@ -189,8 +193,10 @@ class Supervisor:
         return None
 
     def _give_up(self, problem: Problem) -> None:
-        if self._owner.state.status != CLOSED:
-            self._owner.say(status=FAILED, address="", problem=problem)
+        if self._owner.state.status == CLOSED:
+            return
+        if not self._owner.say(status=FAILED, address="", problem=problem):
+            self._owner.abandon()
 
 
 class EngineProcess(EngineClient):

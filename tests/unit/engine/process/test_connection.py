@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +15,8 @@ from support.fake_engine import BROKEN, FACTS, FLOOD, N_CTX, SILENT, SPOILED
 from support.processes import wait_until
 
 from llamalite.config import SamplingConfig
-from llamalite.engine.process import link as link_module
 from llamalite.engine.process import server as server_module
+from llamalite.engine.process import source as source_module
 from llamalite.engine.process import wire
 from llamalite.engine.process.auth import introduce
 from llamalite.engine.process.client import EngineClient
@@ -258,7 +259,7 @@ def test_a_client_that_was_cut_off_hears_why_and_connects_anew(serve: Serve) -> 
 
 
 def test_a_stranger_gets_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "_MOST_REFUSALS", 5)
+    monkeypatch.setattr(source_module, "_MOST_REFUSALS", 5)
     served = serve()
     source = served.source
     source.said = msgspec.structs.replace(source.said, secret=b"x" * 32)
@@ -266,6 +267,16 @@ def test_a_stranger_gets_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(EngineError, match="doesn't take this program in"):
         client.start()
     client.close()
+
+
+def test_an_engine_that_stays_out_of_reach_is_an_error(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "_UNREACHABLE_S", 0.2)
+    source = serve().source
+    source.said = msgspec.structs.replace(source.said, address=f"unix:{tmp_path}/none")
+    with EngineClient(source) as client, pytest.raises(EngineError, match="can't be reached"):
+        client.start()
 
 
 def test_connections_and_requests_are_bounded(

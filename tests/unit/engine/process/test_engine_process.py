@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -22,11 +23,11 @@ from support.processes import is_gone, wait_until
 
 from llamalite.core.child import command_for, environment
 from llamalite.engine.handle import Generation
-from llamalite.engine.process import backoff
+from llamalite.engine.process import backoff, rendezvous
 from llamalite.engine.process.child import MODULE
 from llamalite.engine.process.client import EngineClient
 from llamalite.engine.process.pending import Pending
-from llamalite.engine.process.rendezvous import Visitor
+from llamalite.engine.process.rendezvous import Owner, Visitor
 from llamalite.engine.process.supervisor import EngineProcess
 from llamalite.engine.process.wire import FromChild, Messages, Ready, Start, ToEngine, frame
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
@@ -130,6 +131,27 @@ def test_it_is_given_up_when_it_dies_at_every_new_load(launch: Launch, tmp_path:
     for raises in (waiting.result, lambda: engine.submit(GenerationRequest([1]))):
         with pytest.raises(EngineCrashed, match="2 times while loading"):
             raises()
+
+
+def test_who_cannot_tell_where_it_is_gives_up(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = launch()
+    waiting = engine.submit(GenerationRequest([SILENT]))
+
+    def failing(_owner: Owner) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(rendezvous, "_RETRY_S", 0.05)
+    monkeypatch.setattr(Owner, "_write", failing)
+    os.kill(engine.pid or 0, signal.SIGKILL)
+    with pytest.raises(EngineClosed):
+        waiting.next(10)
+    with pytest.raises(EngineError, match="make room"):
+        engine._supervisor.wait_ready()
+    wait_until(lambda: is_gone(engine.pid or 0))
+    engine.close()
+    assert not engine.folder.exists()
 
 
 def test_a_death_costs_only_requests_that_had_begun(launch: Launch, home: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,49 @@ def test_waiting_ends_when_the_owner_is_gone_or_nobody_waits_any_more() -> None:
     assert not visitor.has_owner()
     with pytest.raises(EngineClosed, match="gone"):
         visitor.wait_ready(always)
+
+
+def test_what_cannot_be_written_for_a_moment_is_written_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = Owner()
+    replace, read_bytes, n_failed = os.replace, Path.read_bytes, 0
+
+    def failing(*args: Any) -> Any:
+        nonlocal n_failed
+        n_failed += 1
+        if n_failed % 3:
+            raise PermissionError(errno.EACCES, "someone has it open")
+        return replace(*args) if len(args) == 2 else read_bytes(*args)
+
+    monkeypatch.setattr(os, "replace", failing)
+    assert owner.say(status=READY, incarnation=1)
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    assert Visitor(owner.folder).state().status == READY
+    assert n_failed == 6
+    monkeypatch.undo()
+    owner.close()
+
+
+def test_who_cannot_write_may_leave_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_RETRY_S", 0.05)
+    owner = Owner()
+    visitor = Visitor(owner.folder)
+    owner.say(status=READY, incarnation=1)
+
+    def failing(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        assert not owner.say(status=FAILED)
+    assert visitor.state().status == READY
+    owner.abandon()
+    assert not visitor.has_owner()
+    with pytest.raises(EngineClosed):
+        visitor.state()
+    owner.close()
+    assert not owner.folder.exists()
 
 
 def test_only_the_last_deaths_are_kept() -> None:
