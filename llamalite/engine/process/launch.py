@@ -55,11 +55,13 @@ class Launch:
 
     Raises:
         EngineError: it can't be started.
+        InvalidParameter: `start` can't be sent.
     """
 
     def __init__(self, start: Start) -> None:
         if is_a_child():
             raise EngineError("a process of an engine starts no other: use Engine here")
+        first = frame(start)
         self._owner = os.getpid()
         self._write_lock = threading.Lock()
         ours, self._input = os.pipe()
@@ -84,9 +86,14 @@ class Launch:
         self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         self._messages = Messages(self._output, FromChild)
         self._log = threading.Thread(target=self._read_log, name="llamalite-log", daemon=True)
-        self._log.start()
-        _launches.add(self)
-        self.tell(start)
+        try:
+            self._log.start()
+            _launches.add(self)
+            self._write(first)
+        except BaseException:
+            self.kill()
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -95,10 +102,13 @@ class Launch:
 
     def tell(self, message: Message) -> None:
         """Send it a message; one that is gone gets nothing."""
-        content = memoryview(frame(message))
+        self._write(frame(message))
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
         with self._write_lock, contextlib.suppress(OSError):
-            while content:
-                content = content[os.write(self._input, content) :]
+            while rest:
+                rest = rest[os.write(self._input, rest) :]
 
     def wait_ready(self, say: Callable[[str], None]) -> Ready | Failed | None:
         """Wait until it has loaded or failed to; None if it died."""

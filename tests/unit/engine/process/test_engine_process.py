@@ -26,12 +26,20 @@ from llamalite.engine.handle import Generation
 from llamalite.engine.process import backoff, rendezvous
 from llamalite.engine.process.child import MODULE
 from llamalite.engine.process.client import EngineClient
+from llamalite.engine.process.launch import Launch as Launch_
 from llamalite.engine.process.pending import Pending
 from llamalite.engine.process.rendezvous import Owner, Visitor
 from llamalite.engine.process.supervisor import EngineProcess
 from llamalite.engine.process.wire import FromChild, Messages, Ready, Start, ToEngine, frame
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
-from llamalite.errors import DoesNotFit, EngineClosed, EngineCrashed, EngineError, LlamaliteError
+from llamalite.errors import (
+    DoesNotFit,
+    EngineClosed,
+    EngineCrashed,
+    EngineError,
+    InvalidParameter,
+    LlamaliteError,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
 
@@ -318,6 +326,23 @@ def test_an_engines_process_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LLAMALITE_CHILD", "engine")
     with pytest.raises(EngineError, match="starts no other"):
         EngineProcess({}, fake_engine.FACTORY)
+
+
+def test_what_cannot_be_sent_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = psutil.Process()
+    n_files = me.num_fds()
+    with pytest.raises(InvalidParameter, match="can't be sent"):
+        EngineProcess({"odd": object()}, fake_engine.FACTORY)
+    assert not me.children()
+
+    def failing(_launch: Launch_, _message: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Launch_, "_write", failing)
+    with pytest.raises(EngineError, match="MemoryError"):
+        EngineProcess({}, fake_engine.FACTORY)
+    assert not me.children()
+    wait_until(lambda: me.num_fds() <= n_files)
 
 
 def test_no_interpreter_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
