@@ -117,7 +117,8 @@ class EngineClient:
             link, self._link = self._link, None
         if link is not None:
             link.close()
-        self._source.close()
+        else:
+            self._source.close()
 
     def __enter__(self) -> EngineClient:
         return self

@@ -159,8 +159,9 @@ class Link:
         return asked.stats
 
     def close(self) -> None:
-        """Disconnect; what is under way raises EngineClosed."""
+        """Disconnect and close the source; what is under way raises EngineClosed."""
         self._end(EngineClosed("the engine was closed before it had answered"))
+        self._source.close()  # the thread may be waiting for it
         if not self._is_own_thread():
             self._thread.join(_JOIN_LIMIT_S)
 

@@ -80,7 +80,8 @@ class HostSource:
         self._start = start or start_host
         self._lease: socket.socket | None = None
         self._visitor: Visitor | None = None
-        self._lock = threading.Lock()
+        self._is_closed = False
+        self._lock = threading.Lock()  # held by who opens it, as long as the engine loads
 
     def state(self) -> State:
         """Return what the engine's owner last said."""
@@ -90,7 +91,8 @@ class HostSource:
         """Wait until the engine is ready, opening it anew if the host that had it is gone."""
         visitor = self._opened()
         if not visitor.has_owner():
-            self.close()
+            with self._lock:
+                self._let_go()
             visitor = self._opened()
         return visitor.wait_ready(goes_on)
 
@@ -99,9 +101,9 @@ class HostSource:
         return self._opened().death_of(incarnation)
 
     def close(self) -> None:
-        """Let the host know that this program uses the engine no more."""
-        with self._lock:
-            self._let_go()
+        """Let the host know that this program uses the engine no more, even if it still loads."""
+        self._is_closed = True
+        self._let_go()
 
     def begin_anew(self) -> None:
         """Forget, in a fork, what is its parent's."""
@@ -118,15 +120,21 @@ class HostSource:
 
     def _opened(self) -> Visitor:
         with self._lock:
-            if self._visitor is None:
-                self._lease = self._connect()
-                self._visitor = Visitor(self._open(self._lease))
-            return self._visitor
+            visitor = self._visitor
+            if visitor is None:
+                lease = self._lease = self._connect()
+                if self._is_closed:  # `close` may have come before the lease
+                    self._let_go()
+                    raise _closed()
+                visitor = self._visitor = Visitor(self._open(lease))
+            if self._is_closed:
+                raise _closed()
+            return visitor
 
     def _open(self, lease: socket.socket) -> Path:
-        lease.sendall(frame(Open(self._arguments)))
-        messages = Messages(lease.makefile("rb"), FromHost)
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # it hung up, or we did
+            lease.sendall(frame(Open(self._arguments)))
+            messages = Messages(lease.makefile("rb"), FromHost)
             while (message := messages.read()) is not None:
                 if isinstance(message, Say):
                     self._say(message.line)
@@ -136,6 +144,8 @@ class HostSource:
                 elif isinstance(message, Opened):
                     return Path(message.folder)
         self._let_go()
+        if self._is_closed:
+            raise _closed()
         raise EngineClosed("the host of shared engines ended while it loaded this one: try again")
 
     def _connect(self) -> socket.socket:
@@ -143,6 +153,8 @@ class HostSource:
         deadline = time.monotonic() + _START_LIMIT_S
         is_started = False
         while time.monotonic() < deadline:
+            if self._is_closed:
+                raise _closed()
             notice = read_notice(folder)
             if notice is not None:
                 with contextlib.suppress(OSError, EngineError):  # left over, or about to end
@@ -157,6 +169,10 @@ class HostSource:
             f"the host of shared engines doesn't start{_last_words(folder)}: use an engine of this "
             "program's own"
         )
+
+
+def _closed() -> EngineClosed:
+    return EngineClosed("the engine was closed: open it again")
 
 
 def start_host(folder: Path) -> None:

@@ -23,7 +23,7 @@ from llamalite.engine.process.client import EngineClient
 from llamalite.engine.process.host import host_folder, read_notice
 from llamalite.engine.process.shared import HostSource, start_host
 from llamalite.engine.request import GenerationRequest
-from llamalite.errors import DoesNotFit, EngineError
+from llamalite.errors import DoesNotFit, EngineClosed, EngineError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
 
@@ -119,6 +119,28 @@ def test_deaths_of_engines_and_hosts_and_failures_cost_no_more_than_themselves(
         assert waiting.result().finish_reason == "cancelled"
         wait_until(lambda: is_gone(engine), 2)
         assert len(hosts.alive) == 1
+
+
+def test_closing_waits_for_no_load(hosts: Hosts) -> None:
+    source = HostSource({"load_s": 20}, lambda _line: loading.set(), start=hosts)
+    loading, ended = threading.Event(), threading.Event()
+    one = EngineClient(source)
+
+    def start() -> None:
+        with pytest.raises(EngineClosed):
+            one.start()
+        ended.set()
+
+    threading.Thread(target=start, daemon=True).start()
+    assert loading.wait(10)
+    started = time.monotonic()
+    one.close()
+    assert ended.wait(1)
+    assert time.monotonic() - started < 1.5
+    for ask in (source.state, lambda: source.wait_ready(lambda: True), one.start):
+        with pytest.raises(EngineClosed):
+            ask()
+    assert source._lease is None
 
 
 def test_a_fork_keeps_the_engine_itself(hosts: Hosts) -> None:
