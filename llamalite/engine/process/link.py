@@ -16,7 +16,7 @@ from typing import Any
 
 from llamalite.engine.facts import EngineFacts
 from llamalite.engine.process.crossing import array_of, error_of
-from llamalite.engine.process.pending import Pending, copy_of, deliver, flush, unread
+from llamalite.engine.process.pending import Pending, copy_of, deliver, deliver_end, flush, unread
 from llamalite.engine.process.rendezvous import State
 from llamalite.engine.process.sockets import Outgoing
 from llamalite.engine.process.source import Approach, Source
@@ -138,8 +138,7 @@ class Link:
             if pending.is_under_way:
                 return  # `_lost` finds it
             del self._pending[number]
-        pending.deliver_cancelled()
-        flush([pending])
+        deliver_end([pending], "cancelled")
 
     def stats(self) -> EngineStats | None:
         """Ask for the engine's stats; None while there is no connection, and for a sink."""
@@ -175,7 +174,7 @@ class Link:
         approach = Approach()
         try:
             while not self._is_closed:
-                state = self._source.wait_ready(lambda: not self._is_closed)
+                state = self._source.wait_ready(self._goes_on)
                 connection = approach.connect(state)
                 if connection is not None:
                     self._lost(self._converse(connection), state)
@@ -275,6 +274,15 @@ class Link:
                     self._pending.pop(number, None)
         flush(touched)
 
+    def _goes_on(self) -> bool:
+        """Say whether to wait on, and end those meanwhile whose time is up."""
+        with self._lock:
+            overdue = [pending for pending in list(self._pending.values()) if pending.is_overdue]
+            for pending in overdue:
+                del self._pending[pending.id]
+        deliver_end(overdue, "time_limit")
+        return not self._is_closed
+
     # -- ends -------------------------------------------------------------------------------------
 
     def _lost(self, reason: str | None, state: State) -> None:
@@ -293,10 +301,7 @@ class Link:
                 del self._pending[pending.id]
         for waiting in asked:
             waiting.done.set()
-        for pending in cancelled:
-            pending.taken.set()
-            pending.deliver_cancelled()
-        flush(cancelled)
+        deliver_end(cancelled, "cancelled")
         if reason is not None:
             self._fail(rest, EngineError(reason))
             return

@@ -64,10 +64,19 @@ class Pending:
         request = self._request
         if isinstance(request, EmbeddingRequest):
             return frame(embed_message(self.id, request))
-        if request.time_limit_s is not None and self._n_sent:
-            rest = request.time_limit_s - (time.monotonic() - self._submitted)
+        if (rest := self._rest_s()) is not None:
             request = replace(request, time_limit_s=max(rest, 0.001))
         return frame(submit_message(self.id, request))
+
+    def _rest_s(self) -> float | None:
+        limit_s = getattr(self._request, "time_limit_s", None)
+        return None if limit_s is None else limit_s - (time.monotonic() - self._submitted)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Say whether its time is up."""
+        rest = self._rest_s()
+        return rest is not None and rest <= 0
 
     def was_sent(self) -> None:
         """Note that the engine has it."""
@@ -89,12 +98,11 @@ class Pending:
             self._open.discard(item.index)
         return not self._open
 
-    def deliver_cancelled(self) -> None:
-        """End what is open as cancelled."""
+    def endings(self, finish_reason: str) -> list[Any]:
+        """Return what ends all that is open."""
         if isinstance(self._request, EmbeddingRequest):
-            self.deliver(EngineError("the request was cancelled"))
-        for index in sorted(self._open):
-            self.deliver(Delta(index=index, finish_reason="cancelled"))
+            return [EngineError("the request was cancelled")]
+        return [Delta(index=index, finish_reason=finish_reason) for index in sorted(self._open)]
 
 
 def deliver(pending: Pending, item: Any) -> bool:
@@ -104,6 +112,15 @@ def deliver(pending: Pending, item: Any) -> bool:
     except Exception:  # a sink of the caller's, which mustn't end everybody's connection
         _log.exception("a request's sink failed")
         return False
+
+
+def deliver_end(requests: Iterable[Pending], finish_reason: str) -> None:
+    """End what is open of requests."""
+    for pending in requests:
+        for item in pending.endings(finish_reason):
+            deliver(pending, item)
+        pending.taken.set()
+    flush(requests)
 
 
 def flush(requests: Iterable[Pending]) -> None:

@@ -233,8 +233,21 @@ def test_what_is_left_of_a_time_limit_crosses_a_death(monkeypatch: pytest.Monkey
         monkeypatch.setattr(time, "monotonic", lambda now=pending._submitted + later_s: now)
         message = Messages(io.BytesIO(pending.frame()), ToEngine).read()
         limits.append(message.fields["time_limit_s"])
-        pending.was_sent()
     assert limits == [10, 6, 0.001]
+
+
+def test_time_limits_hold_while_it_is_started_anew(launch: Launch) -> None:
+    engine = launch(load_s=1.5)
+    lost = engine.submit(GenerationRequest([SILENT], n=2, time_limit_s=0.5))
+    os.kill(engine.pid or 0, signal.SIGKILL)
+    wait_until(lambda: engine.stats().n_restarts == 1)
+    held = engine.submit(GenerationRequest([1], time_limit_s=0.3))
+    enough = engine.submit(GenerationRequest([1], time_limit_s=60))
+    started = time.monotonic()
+    assert held.result().finish_reason == "time_limit"
+    assert [result.finish_reason for result in lost.results()] == ["time_limit"] * 2
+    assert time.monotonic() - started < 1.2
+    assert enough.result().finish_reason == "length"
 
 
 # -- owners --------------------------------------------------------------------------------------
