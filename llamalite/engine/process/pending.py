@@ -88,10 +88,9 @@ class Pending:
         """Say whether nobody notices if another process of the engine begins it anew."""
         return not self._has_output and self._n_sent < _MOST_SENT
 
-    def deliver(self, item: Any) -> bool:
-        """Pass on what came; True if that was the last of it."""
+    def note(self, item: Any) -> bool:
+        """Note what came; True if that was the last of it."""
         self._has_output = True
-        self.sink.put(self.id, item)
         if not isinstance(item, Delta):
             return True
         if item.finish_reason is not None:
@@ -107,11 +106,12 @@ class Pending:
 
 def deliver(pending: Pending, item: Any) -> bool:
     """Pass on what came for a request; True if that was the last of it."""
+    is_last = pending.note(item)
     try:
-        return pending.deliver(item)
+        pending.sink.put(pending.id, item)
     except Exception:  # a sink of the caller's, which mustn't end everybody's connection
         _log.exception("a request's sink failed")
-        return False
+    return is_last
 
 
 def deliver_end(requests: Iterable[Pending], finish_reason: str) -> None:

@@ -132,6 +132,7 @@ def test_a_sink_that_fails_ends_nobody_elses_connection(serve: Serve) -> None:
     with EngineClient(serve().source) as client:
         client.submit(GenerationRequest([1]), Failing())
         assert client.submit(GenerationRequest([2])).result().tokens[0] == 3
+        assert client.drain(5)
 
 
 def test_what_is_too_long_to_be_sent_costs_only_its_request(
