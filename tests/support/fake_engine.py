@@ -76,7 +76,7 @@ def load(arguments: dict[str, Any], say: Callable[[str], None]) -> FakeEngine:
     """Make one.
 
     Arguments: step_s; `fail` raises DoesNotFit; `deadly_file`: dies at load if that file is there;
-    `log`: a line for stderr; `load_s`: how long it takes.
+    `log`: a line for stderr; `load_s`, `close_s`: how long it takes to load and to close.
     """
     say(f"loading in {os.getpid()}")
     time.sleep(arguments.get("load_s", 0))
@@ -88,7 +88,7 @@ def load(arguments: dict[str, Any], say: Callable[[str], None]) -> FakeEngine:
     if "deadly_file" in arguments and Path(arguments["deadly_file"]).exists():
         print("GGML_ASSERT(loading) failed", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGSEGV)
-    return FakeEngine(arguments.get("step_s", 0.001))
+    return FakeEngine(arguments.get("step_s", 0.001), arguments.get("close_s", 0.0))
 
 
 @dataclass
@@ -100,8 +100,8 @@ class _Running:
 
 
 class FakeEngine:
-    def __init__(self, step_s: float = 0.001) -> None:
-        self._step_s = step_s
+    def __init__(self, step_s: float = 0.001, close_s: float = 0.0) -> None:
+        self._step_s, self._close_s = step_s, close_s
         self._running: dict[int, _Running] = {}
         self._embedding: list[tuple[int, EmbeddingRequest, Sink]] = []
         self._cancelled_embeddings: set[int] = set()
@@ -214,6 +214,7 @@ class FakeEngine:
         return not self._running
 
     def close(self) -> None:
+        time.sleep(self._close_s)
         with self._lock:
             running, self._running = self._running, {}
         for number, one in running.items():

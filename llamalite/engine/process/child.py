@@ -37,8 +37,8 @@ from llamalite.errors import EngineError
 MODULE = "llamalite.engine.process.child"
 LOG_FORMAT = "\x01%(levelno)d %(name)s %(message)s"
 """The first character marks lines of `logging` among what native code prints."""
-
-_CLOSING_LIMIT_S = 5.0
+CLOSING_LIMIT_S = 3.0
+"""Longest it takes to end once it is told to; its owner is more patient."""
 
 
 class RunEngine(ServedEngine, Protocol):
@@ -108,7 +108,7 @@ class _Owner:
             os._exit(0)  # it is still loading
         self.stop.set()
         self.engine.wake()
-        timer = threading.Timer(_CLOSING_LIMIT_S, os._exit, [0])
+        timer = threading.Timer(CLOSING_LIMIT_S, os._exit, [0])
         timer.daemon = True
         timer.start()
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import BinaryIO, cast
 
 from llamalite.core.child import ENGINE, command_for, environment, is_a_child, tell_ending
-from llamalite.engine.process.child import MODULE
+from llamalite.engine.process.child import CLOSING_LIMIT_S, MODULE
 from llamalite.engine.process.wire import (
     Drain,
     Drained,
@@ -43,6 +43,7 @@ _KEPT_LINES = 40
 _TOLD_LINES = 3
 _MOST_LINE = 300
 _END_LIMIT_S = 3.0
+_STOP_LIMIT_S = CLOSING_LIMIT_S + 1.0
 
 
 class Launch:
@@ -152,10 +153,9 @@ class Launch:
         """Let it end in order, and kill it if it doesn't."""
         if self._owner != os.getpid():
             return
-        self.tell(Stop())
-        self.let_go()
+        self.tell(Stop())  # its pipe stays open: the end of that means to end at once
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_LIMIT_S)
+            self._process.wait(_STOP_LIMIT_S)
         self.kill()
 
     def kill(self) -> None:

@@ -21,6 +21,7 @@ from support import fake_engine
 from support.fake_engine import DEADLY, FACTS, SILENT
 from support.processes import is_gone, wait_until
 
+from llamalite.config import SamplingConfig
 from llamalite.core.child import command_for, environment
 from llamalite.engine.handle import Generation
 from llamalite.engine.process import backoff, rendezvous
@@ -94,11 +95,13 @@ def test_a_life_without_accidents(home: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_requests_end_when_it_is_closed(launch: Launch) -> None:
-    engine = launch()
+    engine = launch(step_s=0.01, close_s=0.3)
     with EngineClient(Visitor(engine.folder)) as other:
+        begun = other.submit(GenerationRequest([1], SamplingConfig(max_tokens=1000)))
+        next(begun)
         going_on = [client.submit(GenerationRequest([SILENT])) for client in (engine, other)]
         engine.close()
-        for generation in going_on:
+        for generation in (*going_on, begun):
             with pytest.raises(EngineClosed):
                 generation.result()
         with pytest.raises(EngineClosed):
@@ -343,10 +346,10 @@ def test_an_engines_process_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_cannot_be_sent_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     me = psutil.Process()
-    n_files = me.num_fds()
+    n_files, children = me.num_fds(), me.children()
     with pytest.raises(InvalidParameter, match="can't be sent"):
         EngineProcess({"odd": object()}, fake_engine.FACTORY)
-    assert not me.children()
+    assert me.children() == children
 
     def failing(_launch: Launch_, _message: object) -> None:
         raise MemoryError
@@ -354,7 +357,7 @@ def test_what_cannot_be_sent_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Launch_, "_write", failing)
     with pytest.raises(EngineError, match="MemoryError"):
         EngineProcess({}, fake_engine.FACTORY)
-    assert not me.children()
+    assert me.children() == children
     wait_until(lambda: me.num_fds() <= n_files)
 
 
