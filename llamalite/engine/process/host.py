@@ -202,11 +202,13 @@ class Host:
         key = hashlib.sha256(msgspec.json.encode(message.arguments, order="sorted")).digest()
         try:
             with self._lock:
-                shared = self._engines.get(key)
+                shared = known = self._engines.get(key)
                 if shared is None or shared.supervisor.is_gone:
                     shared = self._engines[key] = _Shared(message.arguments, self._factory, say)
                 shared.n_users += 1
                 used.append(shared)
+            if known is not None and known is not shared:
+                known.supervisor.close()  # it was given up, and nobody else would
             shared.supervisor.wait_ready()
         except LlamaliteError as error:
             return Failed(problem_of(error))

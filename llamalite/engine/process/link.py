@@ -83,7 +83,7 @@ class Link:
             pass
         if self._facts is None:
             assert self._failure is not None
-            raise self._failure
+            raise copy_of(self._failure)
         return self._facts
 
     def submit(self, pending: Pending) -> None:
@@ -99,7 +99,7 @@ class Link:
         self.facts()
         with self._lock:
             if self._failure is not None:
-                raise self._failure
+                raise copy_of(self._failure)
             if self._outgoing is None and len(self._pending) >= _MOST_HELD:
                 raise QueueFull(
                     f"{_MOST_HELD} requests are waiting for the engine to be started anew: try "

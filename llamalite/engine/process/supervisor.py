@@ -90,7 +90,7 @@ class Supervisor:
         while not self._first.wait(_POLL_S):  # without a limit it can't be interrupted on Windows
             pass
         state = self._owner.state
-        if state.status == FAILED and state.problem is not None:
+        if state.problem is not None:  # also if it was closed since
             raise error_of(state.problem)
         if self._closing.is_set():
             raise EngineClosed("the engine was closed while it was loaded")

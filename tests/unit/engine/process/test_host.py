@@ -108,6 +108,7 @@ def test_deaths_of_engines_and_hosts_and_failures_cost_no_more_than_themselves(
             with pytest.raises(DoesNotFit, match="9 GB"):
                 other.start()
             other.close()
+        wait_until(lambda: len(list(host_folder().parent.glob("e*"))) == 1)
         os.kill(engines_of(pid)[0], signal.SIGKILL)
         assert one.submit(GenerationRequest([1])).result().finish_reason == "length"
         assert one.stats().n_restarts == 1
