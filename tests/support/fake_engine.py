@@ -5,6 +5,7 @@ Prompts that begin with one of the numbers below do something else.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -75,7 +76,7 @@ FACTS = EngineFacts(
 def load(arguments: dict[str, Any], say: Callable[[str], None]) -> FakeEngine:
     """Make one.
 
-    Arguments: step_s; `fail` raises DoesNotFit; `deadly_file`: dies at load if that file is there;
+    Arguments: step_s; `fail` raises DoesNotFit; `fail_os`: PermissionError of that file; `deadly_file`: dies at load if that file is there;
     `log`: a line for stderr; `load_s`, `close_s`: how long it takes to load and to close.
     """
     say(f"loading in {os.getpid()}")
@@ -85,6 +86,8 @@ def load(arguments: dict[str, Any], say: Callable[[str], None]) -> FakeEngine:
         logging.getLogger("llamalite.native").error("a logged\nword")
     if arguments.get("fail"):
         raise DoesNotFit("it needs 9 GB and 1 GB is free: take a smaller one")
+    if "fail_os" in arguments:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), arguments["fail_os"])
     if "deadly_file" in arguments and Path(arguments["deadly_file"]).exists():
         print("GGML_ASSERT(loading) failed", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -128,13 +128,17 @@ def main() -> int:
     _log_to_stderr(start.log_level)
     try:
         engine = _factory(start.factory)(start.arguments, lambda line: owner.tell(Say(line)))
+    except OSError as error:
+        owner.tell(Failed(problem_of(EngineError(f"the engine can't be loaded: {error}"))))
+        return 0
+    except Exception as error:
+        owner.tell(Failed(problem_of(error)))
+        return 0
+    try:
         listener, address = listen(Path(start.folder), start.name)
     except OSError as error:
         reason = error.strerror or str(error)
         owner.tell(Failed(problem_of(EngineError(f"the engine can't be reached: {reason}"))))
-        return 0
-    except Exception as error:
-        owner.tell(Failed(problem_of(error)))
         return 0
     owner.engine = engine
     server = EngineServer(engine, listener, start.secret)

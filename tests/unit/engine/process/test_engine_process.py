@@ -119,6 +119,11 @@ def test_what_cannot_be_loaded_raises_its_own_error(home: Path) -> None:
     assert not list((home / "run").iterdir())
 
 
+def test_a_file_that_cannot_be_read_is_told_as_that(home: Path) -> None:
+    with pytest.raises(EngineError, match="can't be loaded.*Permission denied.*model.gguf"):
+        EngineProcess({"fail_os": "model.gguf"}, fake_engine.FACTORY, say=lambda _line: None)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "MOST_DEATHS_AT_LOAD", 2)
