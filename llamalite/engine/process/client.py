@@ -86,8 +86,9 @@ class EngineClient:
 
     def cancel(self, request_id: int) -> None:
         """End a request of this client."""
-        if self._link is not None:
-            self._link.cancel(request_id)
+        link = self._link  # read once: another thread may close it
+        if link is not None:
+            link.cancel(request_id)
 
     def stats(self) -> EngineStats:
         """Return what the engine has done since it was last started, for all its clients.
@@ -104,7 +105,7 @@ class EngineClient:
         """Take no more requests and wait for this client's own; whether they ended in time."""
         self._is_draining = True
         deadline = time.monotonic() + timeout_s
-        while self._link is not None and self._link.n_pending:
+        while (link := self._link) is not None and link.n_pending:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE_S)

@@ -155,9 +155,12 @@ class Host:
                     return
                 time.sleep(_TICK_S)
                 continue
-            threading.Thread(
-                target=self._serve, args=[guest], name="llamalite-program", daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._serve, args=[guest], name="llamalite-program", daemon=True
+                ).start()
+            except RuntimeError:  # no more threads, for now
+                guest.close()
 
     def _serve(self, guest: socket.socket) -> None:
         with guest, contextlib.suppress(OSError):

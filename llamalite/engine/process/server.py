@@ -145,9 +145,12 @@ class EngineServer:
             if is_full:
                 guest.close()
                 continue
-            threading.Thread(
-                target=self._serve, args=[guest], name="llamalite-connection", daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._serve, args=[guest], name="llamalite-connection", daemon=True
+                ).start()
+            except RuntimeError:  # no more threads, for now
+                self._leave(guest)
 
     def _serve(self, guest: socket.socket) -> None:
         try:
@@ -156,10 +159,15 @@ class EngineServer:
                 self._converse(guest)
         except OSError:
             pass  # it left
+        except Exception:
+            _log.exception("a connection failed")
         finally:
-            guest.close()
-            with self._lock:
-                self._n_guests -= 1
+            self._leave(guest)
+
+    def _leave(self, guest: socket.socket) -> None:
+        guest.close()
+        with self._lock:
+            self._n_guests -= 1
 
     def _converse(self, guest: socket.socket) -> None:
         connection = _Connection(self, guest)
@@ -192,13 +200,15 @@ class _Connection:
 
     def run(self) -> None:
         """Serve it until it leaves."""
-        self._outgoing.send(frame(Welcome(self._server.facts)))
-        with self._guest.makefile("rb") as stream, contextlib.suppress(ConnectionError):
-            messages = Messages(stream, ToEngine)
-            while (message := messages.read()) is not None:
-                self._take(message)
-        self.forget_all()
-        self._outgoing.close()
+        try:
+            self._outgoing.send(frame(Welcome(self._server.facts)))
+            with self._guest.makefile("rb") as stream, contextlib.suppress(ConnectionError):
+                messages = Messages(stream, ToEngine)
+                while (message := messages.read()) is not None:
+                    self._take(message)
+        finally:
+            self.forget_all()
+            self._outgoing.close()
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Cancel):
@@ -211,8 +221,7 @@ class _Connection:
             self._send(Refused(message.id, problem_of(error)))
         else:
             sink = self._requests[message.id] = _RequestSink(self, self._engine, message.id)
-            fields = message.fields
-            if "constraint" in fields or fields.get("sampling", {}).get("grammar"):
+            if _is_slow(message):
                 # Compiling it may take long, and whoever asks for something else must not wait.
                 self._server.compilers.submit(self._begin, sink, message)
             else:
@@ -309,6 +318,13 @@ class _Connection:
         with contextlib.suppress(RuntimeError):  # all of it is being closed
             # Not in this thread: it is the engine's, amid a step.
             self._server.compilers.submit(do)
+
+
+def _is_slow(message: Submit | Embed) -> bool:
+    sampling = message.fields.get("sampling")
+    return "constraint" in message.fields or (
+        isinstance(sampling, dict) and bool(sampling.get("grammar"))
+    )
 
 
 _StepParts = tuple[list[tuple[int, Delta]], list[tuple[int, Problem]], list[tuple[int, Rows]]]
