@@ -27,6 +27,7 @@ from llamalite.engine.process.wire import (
     Farewell,
     FromEngine,
     Messages,
+    NoMessage,
     Refused,
     Stats,
     Step,
@@ -56,7 +57,8 @@ class Link:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._lock = threading.Lock()
+        # Again in the same thread, too: what is dropped may be collected anywhere, and is cancelled.
+        self._lock = threading.RLock()
         self._pending: dict[int, Pending] = {}
         self._asked: dict[int, _Asked] = {}
         self._n_asked = 0
@@ -191,10 +193,9 @@ class Link:
         try:
             with connection.makefile("rb") as stream, contextlib.suppress(ConnectionError):
                 messages = Messages(stream, FromEngine)
+                self._welcomed(_welcome(messages), outgoing)
                 while (message := messages.read()) is not None:
-                    if isinstance(message, Welcome):
-                        self._welcomed(message, outgoing)
-                    elif isinstance(message, Farewell):
+                    if isinstance(message, Farewell):
                         reason = message.reason
                     else:
                         self._take(message)
@@ -212,13 +213,19 @@ class Link:
                 outgoing.close()
                 return
             self._facts = message.facts
-            for pending in self._pending.values():
+            waiting = list(self._pending.values())
+            for pending in waiting:
+                if pending.is_cancelled:
+                    continue
                 try:
                     if not self._send(pending, pending.frame(), outgoing):
                         unsent.append((pending, unread()))
                 except LlamaliteError as error:
                     unsent.append((pending, error))
             self._outgoing = outgoing
+            for pending in waiting:
+                if pending.is_cancelled and pending.is_under_way:  # while it was sent
+                    outgoing.send(frame(Cancel(pending.id)))
         self._settled.set()
         for pending, problem in unsent:
             self._fail([pending], problem)
@@ -279,7 +286,7 @@ class Link:
         with self._lock:
             overdue = [pending for pending in list(self._pending.values()) if pending.is_overdue]
             for pending in overdue:
-                del self._pending[pending.id]
+                self._pending.pop(pending.id, None)
         deliver_end(overdue, "time_limit")
         return not self._is_closed
 
@@ -292,13 +299,13 @@ class Link:
             ending = self._source.death_of(state.incarnation)
         with self._lock:
             asked = list(self._asked.values())
-            lost = [pending for pending in self._pending.values() if pending.is_under_way]
+            lost = [pending for pending in list(self._pending.values()) if pending.is_under_way]
             for pending in lost:
                 pending.is_under_way = False  # from now on, who cancels it ends it
             cancelled = [pending for pending in lost if pending.is_cancelled]
             rest = [pending for pending in lost if not pending.is_cancelled]
             for pending in cancelled:
-                del self._pending[pending.id]
+                self._pending.pop(pending.id, None)
         for waiting in asked:
             waiting.done.set()
         deliver_end(cancelled, "cancelled")
@@ -338,6 +345,27 @@ class Link:
             deliver(pending, copy_of(error))
             pending.taken.set()
         flush(failed)
+
+
+def _welcome(messages: Messages) -> Welcome:
+    """Return what an engine says first.
+
+    Raises:
+        EngineError: it isn't understood.
+        ConnectionError: nothing came.
+    """
+    try:
+        message = messages.read()
+    except NoMessage:
+        message = ()
+    if message is None:
+        raise ConnectionError("it hung up at once")
+    if not isinstance(message, Welcome):
+        raise EngineError(
+            "what the engine's process says isn't understood: it belongs to another version of "
+            "llamalite: close the programs that use that one"
+        )
+    return message
 
 
 class _Asked:

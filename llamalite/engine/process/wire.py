@@ -230,6 +230,10 @@ def frame(message: Message) -> bytes:
     return _LENGTH.pack(len(content)) + content
 
 
+class NoMessage(ConnectionError):
+    """What came whole is no message of those expected."""
+
+
 class Messages:
     """Reads messages of some kinds from a stream.
 
@@ -265,4 +269,4 @@ class Messages:
         try:
             return self._decoder.decode(content)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise ConnectionError(f"what came is no message: {error}") from None
+            raise NoMessage(f"what came is no message: {error}") from None

@@ -21,7 +21,16 @@ from llamalite.engine.process import wire
 from llamalite.engine.process.auth import introduce
 from llamalite.engine.process.client import EngineClient
 from llamalite.engine.process.sockets import dial
-from llamalite.engine.process.wire import Accepted, FromEngine, Messages, Step, Submit, frame
+from llamalite.engine.process.wire import (
+    Accepted,
+    AskStats,
+    FromEngine,
+    Messages,
+    Refused,
+    Step,
+    Submit,
+    frame,
+)
 from llamalite.engine.request import EmbeddingRequest, GenerationRequest
 from llamalite.engine.result import Delta
 from llamalite.errors import (
@@ -272,6 +281,79 @@ def test_a_stranger_gets_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) 
         errors.append(caught.value)
     assert errors[0] is not errors[1]  # raising one adds to its traceback
     client.close()
+
+
+def test_an_engine_of_another_version_is_an_error(serve: Serve) -> None:
+    served = serve()
+    served.server.facts = {"odd": 1}
+    with (
+        EngineClient(served.source) as client,
+        pytest.raises(EngineError, match="another version"),
+    ):
+        client.start()
+
+
+def test_who_talks_nonsense_has_his_requests_cancelled(serve: Serve) -> None:
+    served = serve()
+    with dial(served.address, 5) as odd:
+        introduce(odd, served.secret)
+        odd.sendall(frame(Submit(1, np.array([SILENT], "<i4").tobytes(), {})))
+        wait_until(lambda: len(served.engine._running) == 1)
+        odd.sendall(frame(Submit(2, b"\1\0\0\0", {"sampling": 7})))
+        messages = Messages(odd.makefile("rb"), FromEngine)
+        *_, last = (messages.read() for _ in range(3))
+        assert isinstance(last, Refused)
+        served.engine.stats = lambda: 1 / 0
+        odd.sendall(frame(AskStats(1)))
+        wait_until(lambda: not served.engine._running)
+    wait_until(lambda: not served.server._connections)
+
+
+def test_no_thread_for_a_connection_ends_no_other(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve()
+    start = threading.Thread.start
+
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == "llamalite-connection":
+            monkeypatch.setattr(threading.Thread, "start", start)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with EngineClient(served.source) as client:
+        assert client.submit(GenerationRequest([1])).result().finish_reason == "length"
+    wait_until(lambda: not served.server._n_guests)
+
+
+def test_what_is_dropped_amid_a_submission_may_be_cancelled(serve: Serve) -> None:
+    class Dropping(list[int]):
+        """As garbage collected while the connection's lock is held."""
+
+        def send(self, content: bytes) -> bool:
+            if not self:
+                self.append(1)
+                client.cancel(going_on.id)
+            return outgoing.send(content)
+
+        def close(self) -> None:
+            outgoing.close()
+
+    with EngineClient(serve().source) as client:
+        going_on = client.submit(GenerationRequest([SILENT]))
+        link = client._link
+        assert link is not None
+        outgoing = link._outgoing
+        assert outgoing is not None
+        link._outgoing = Dropping()  # type: ignore[assignment]
+        thread = threading.Thread(
+            target=client.submit, args=[GenerationRequest([1])], daemon=True
+        )
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert going_on.next(5).finish_reason == "cancelled"
 
 
 def test_an_engine_that_stays_out_of_reach_is_an_error(
