@@ -347,9 +347,7 @@ def test_what_is_dropped_amid_a_submission_may_be_cancelled(serve: Serve) -> Non
         outgoing = link._outgoing
         assert outgoing is not None
         link._outgoing = Dropping()  # type: ignore[assignment]
-        thread = threading.Thread(
-            target=client.submit, args=[GenerationRequest([1])], daemon=True
-        )
+        thread = threading.Thread(target=client.submit, args=[GenerationRequest([1])], daemon=True)
         thread.start()
         thread.join(5)
         assert not thread.is_alive()
