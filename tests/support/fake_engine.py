@@ -76,8 +76,9 @@ FACTS = EngineFacts(
 def load(arguments: dict[str, Any], say: Callable[[str], None]) -> FakeEngine:
     """Make one.
 
-    Arguments: step_s; `fail` raises DoesNotFit; `fail_os`: PermissionError of that file; `deadly_file`: dies at load if that file is there;
-    `log`: a line for stderr; `load_s`, `close_s`: how long it takes to load and to close.
+    Arguments: step_s; `fail` raises DoesNotFit; `fail_os`: PermissionError of that file;
+    `deadly_file`: dies at load if that file is there; `log`: a line for stderr; `load_s`,
+    `close_s`: how long it takes to load and to close.
     """
     say(f"loading in {os.getpid()}")
     time.sleep(arguments.get("load_s", 0))

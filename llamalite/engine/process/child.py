@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from llamalite.core.child import be_a_child
+from llamalite.engine.process.connection import ServedEngine
 from llamalite.engine.process.crossing import problem_of
-from llamalite.engine.process.server import EngineServer, ServedEngine
+from llamalite.engine.process.server import EngineServer
 from llamalite.engine.process.sockets import listen
 from llamalite.engine.process.wire import (
     Drain,

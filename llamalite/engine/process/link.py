@@ -19,7 +19,7 @@ from llamalite.engine.process.crossing import array_of, error_of
 from llamalite.engine.process.pending import Pending, copy_of, deliver, deliver_end, flush, unread
 from llamalite.engine.process.rendezvous import State
 from llamalite.engine.process.sockets import Outgoing
-from llamalite.engine.process.source import Approach, Source
+from llamalite.engine.process.source import Approach, Source, welcome
 from llamalite.engine.process.wire import (
     Accepted,
     AskStats,
@@ -27,7 +27,6 @@ from llamalite.engine.process.wire import (
     Farewell,
     FromEngine,
     Messages,
-    NoMessage,
     Refused,
     Stats,
     Step,
@@ -57,7 +56,7 @@ class Link:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        # Again in the same thread, too: what is dropped may be collected anywhere, and is cancelled.
+        # Reentrant: what is dropped is cancelled wherever it happens to be collected.
         self._lock = threading.RLock()
         self._pending: dict[int, Pending] = {}
         self._asked: dict[int, _Asked] = {}
@@ -97,8 +96,8 @@ class Link:
             RequestError: it was refused.
             LlamaliteError: there is no engine.
         """
-        content = pending.frame()
         self.facts()
+        content = pending.frame()
         with self._lock:
             if self._failure is not None:
                 raise copy_of(self._failure)
@@ -193,7 +192,7 @@ class Link:
         try:
             with connection.makefile("rb") as stream, contextlib.suppress(ConnectionError):
                 messages = Messages(stream, FromEngine)
-                self._welcomed(_welcome(messages), outgoing)
+                self._welcomed(welcome(messages), outgoing)
                 while (message := messages.read()) is not None:
                     if isinstance(message, Farewell):
                         reason = message.reason
@@ -345,27 +344,6 @@ class Link:
             deliver(pending, copy_of(error))
             pending.taken.set()
         flush(failed)
-
-
-def _welcome(messages: Messages) -> Welcome:
-    """Return what an engine says first.
-
-    Raises:
-        EngineError: it isn't understood.
-        ConnectionError: nothing came.
-    """
-    try:
-        message = messages.read()
-    except NoMessage:
-        message = ()
-    if message is None:
-        raise ConnectionError("it hung up at once")
-    if not isinstance(message, Welcome):
-        raise EngineError(
-            "what the engine's process says isn't understood: it belongs to another version of "
-            "llamalite: close the programs that use that one"
-        )
-    return message
 
 
 class _Asked:

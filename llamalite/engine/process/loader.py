@@ -18,7 +18,7 @@ from llamalite.engine.request import EngineOptions
 from llamalite.models.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
-    from llamalite.engine.process.server import ServedEngine
+    from llamalite.engine.process.connection import ServedEngine
 
 FACTORY = f"{__name__}:load_engine"
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from llamalite.engine.process.auth import introduce
 from llamalite.engine.process.rendezvous import State
 from llamalite.engine.process.sockets import dial
+from llamalite.engine.process.wire import Messages, NoMessage, Welcome
 from llamalite.errors import EngineError
 
 _DIAL_LIMIT_S = 5.0
@@ -104,3 +105,24 @@ def connect(state: State) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def welcome(messages: Messages) -> Welcome:
+    """Return what an engine says first.
+
+    Raises:
+        EngineError: it isn't understood.
+        ConnectionError: nothing came.
+    """
+    try:
+        message = messages.read()
+    except NoMessage:
+        message = ()
+    if message is None:
+        raise ConnectionError("it hung up at once")
+    if not isinstance(message, Welcome):
+        raise EngineError(
+            "what the engine's process says isn't understood: it belongs to another version of "
+            "llamalite: close the programs that use that one"
+        )
+    return message

@@ -15,6 +15,7 @@ from support.fake_engine import BROKEN, FACTS, FLOOD, N_CTX, SILENT, SPOILED
 from support.processes import wait_until
 
 from llamalite.config import SamplingConfig
+from llamalite.engine.process import connection as connection_module
 from llamalite.engine.process import server as server_module
 from llamalite.engine.process import source as source_module
 from llamalite.engine.process import wire
@@ -368,7 +369,7 @@ def test_connections_and_requests_are_bounded(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "MOST_CONNECTIONS", 2)
-    monkeypatch.setattr(server_module, "_MOST_REQUESTS", 3)
+    monkeypatch.setattr(connection_module, "_MOST_REQUESTS", 3)
     served = serve()
     with EngineClient(served.source) as client:
         running = [client.submit(GenerationRequest([SILENT])) for _ in range(3)]

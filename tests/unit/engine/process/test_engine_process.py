@@ -120,7 +120,7 @@ def test_what_cannot_be_loaded_raises_its_own_error(home: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_told_as_that(home: Path) -> None:
-    with pytest.raises(EngineError, match="can't be loaded.*Permission denied.*model.gguf"):
+    with pytest.raises(EngineError, match=r"can't be loaded.*Permission denied.*model\.gguf"):
         EngineProcess({"fail_os": "model.gguf"}, fake_engine.FACTORY, say=lambda _line: None)
 
 
