@@ -307,7 +307,7 @@ llm.close()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
 @pytest.mark.parametrize(
-    ("action", "raised"), [("raise", "KeyboardInterrupt"), ("close", "EngineError")]
+    ("action", "raised"), [("raise", "KeyboardInterrupt"), ("close", "EngineClosed")]
 )
 def test_signals_stop_a_prefill_cleanly(smollm2: Path, action: str, raised: str) -> None:
     done = subprocess.run(

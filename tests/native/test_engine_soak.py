@@ -52,12 +52,13 @@ class Client(threading.Thread):
     def ask(self) -> str:
         rng, engine = self.rng, self.engine
         prompt = rng.choice([*self.heads, []]) + [rng.randrange(300, 500) for _ in range(9)]
-        if rng.random() < 0.1:
-            rows = engine.embed(EmbeddingRequest([prompt, prompt[:3]])).result(60)
-            return f"embedded {len(rows)}"
         try:
+            if rng.random() < 0.1:
+                rows = engine.embed(EmbeddingRequest([prompt, prompt[:3]])).result(60)
+                return f"embedded {len(rows)}"
             generation = engine.submit(self.request(prompt))
         except RequestError as error:
+            time.sleep(0.005)  # as one who was told to try later does
             return type(error).__name__
         quits = rng.random() < 0.3
         try:
