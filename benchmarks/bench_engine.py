@@ -20,8 +20,8 @@ from llamalite.core.model import Model
 from llamalite.core.ready import ready_library
 from llamalite.engine.threads import default_n_threads
 
-ROUNDS = 5
-N_TOKENS = 96
+ROUNDS = 9
+N_TOKENS = 128
 LAYOUTS = {"streams": False, "pool": True}
 
 
@@ -75,12 +75,12 @@ def test_decode_ratio(field: Field) -> None:
     rates = field.rates()
     medians = {name: statistics.median(found) for name, found in rates.items()}
     best = max(field.bare, key=medians.__getitem__)
-    ratio = statistics.median(
-        ours / bare for ours, bare in zip(rates["engine"], rates[best], strict=True)
-    )
+    ratios = [ours / bare for ours, bare in zip(rates["engine"], rates[best], strict=True)]
+    ratio = statistics.median(ratios)
     print(
         f"\n{n_parallel} at once: engine {medians['engine']:.0f} tokens/s, bare loop "
         + ", ".join(f"{name} {medians[name]:.0f}" for name in field.bare)
-        + f"; {ratio:.3f} of the better ({best}), median of {ROUNDS} pairs"
+        + f"; {ratio:.3f} of the better ({best}), median of {ROUNDS} pairs "
+        + f"({min(ratios):.3f} to {max(ratios):.3f})"
     )
     assert ratio >= (0.97 if n_parallel == 1 else 0.95)

@@ -1,9 +1,10 @@
 """Threads that follow the machine against fixed ones, alone and beside a busy process, in one run.
 
-    python benchmarks/bench_threads.py [--model=smollm2:135m] [--seconds=8] [--rounds=3]
+    python benchmarks/bench_threads.py [--model=smollm2:135m] [--seconds=5] [--rounds=6]
 
-Every contestant generates whole answers (prompt and tokens) for some seconds, in turns, with a
-tuner or engine that knows nothing yet in every first turn of a condition. The busy process is a
+Every contestant generates whole answers (prompt and tokens) for some seconds, in turns there and
+back, with a tuner or engine that knows nothing yet in every first turn of a condition. Ratios are
+medians of those of each round, since machines become faster and slower. The busy process is a
 Python child that spins. Run nothing else beside it.
 """
 
@@ -156,34 +157,44 @@ def busy_process() -> Iterator[None]:
 
 def measure(
     contestants: list[tuple[str, Callable[[], Contestant]]], seconds: float, rounds: int
-) -> dict[str, float]:
-    """Return the median tokens/s of each, over the rounds."""
+) -> dict[str, list[float]]:
+    """Return the tokens/s of each, round by round."""
     made = {name: make() for name, make in contestants}
     rates: dict[str, list[float]] = {name: [] for name in made}
-    for _ in range(rounds):
-        for name, contestant in made.items():
-            n_tokens, taken_s = contestant(seconds)
+    for turn in range(rounds):
+        for name in list(made)[:: -1 if turn % 2 else 1]:
+            n_tokens, taken_s = made[name](seconds)
             rates[name].append(max(n_tokens, 1) / taken_s)
-    return {name: statistics.median(values) for name, values in rates.items()}
+    return rates
 
 
-def report(what: str, alone: dict[str, float], beside: dict[str, float], most: int) -> None:
+def report(
+    what: str, alone: dict[str, list[float]], beside: dict[str, list[float]], most: int
+) -> None:
     two = f"{most} fixed"
     print(f"\n### {what}\n\n| threads | alone, tokens/s | beside a busy process, tokens/s |")
     print("|---|---|---|")
     for name in alone:
-        print(f"| {name} | {alone[name]:.1f} | {beside[name]:.1f} |")
-    print(f"\n- alone, adaptive ÷ {two}: {alone['adaptive'] / alone[two]:.3f} (at least 0.97)")
-    ratio = beside["adaptive"] / beside["1 fixed"]
-    print(f"- beside, adaptive ÷ 1 fixed: {ratio:.3f} (at least 0.85)")
-    print(f"- beside, adaptive ÷ {two}: {beside['adaptive'] / beside[two]:.2f} (at least 1.8)")
+        medians = statistics.median(alone[name]), statistics.median(beside[name])
+        print("| {} | {:.1f} | {:.1f} |".format(name, *medians))
+    print()
+    for condition, rates, other, least in (
+        ("alone", alone, two, 0.97),
+        ("beside", beside, "1 fixed", 0.85),
+        ("beside", beside, two, 1.8),
+    ):
+        ratios = [a / b for a, b in zip(rates["adaptive"], rates[other], strict=True)]
+        print(
+            f"- {condition}, adaptive ÷ {other}: {statistics.median(ratios):.3f} (at least "
+            f"{least}), {min(ratios):.3f} to {max(ratios):.3f}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2:135m")
-    parser.add_argument("--seconds", type=float, default=8, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of an answer")
     parser.add_argument("--rows", type=int, default=1, help="answers at once")

@@ -11,16 +11,19 @@ Records = list[dict[str, Any]]
 def decode_rate(records: Records) -> float:
     """Return tokens/s of all requests together while all of them decode.
 
-    Where they never do, because they wait for one another: tokens after the first over the time
-    between the first and the last, of each request.
+    Each request counts from its first token in that time to its last, so that no step counts by
+    half. Where the requests wait for one another, all of each one's tokens count.
     """
     begin = max(record["times"][0] for record in records)
     end = min(record["times"][-1] for record in records)
-    if begin < end:
-        count = sum(begin < at <= end for record in records for at in record["times"])
-        return count / (end - begin)
-    count = sum(len(record["times"]) - 1 for record in records)
-    return count / sum(record["times"][-1] - record["times"][0] for record in records)
+    rates = [_rate([at for at in record["times"] if begin <= at <= end]) for record in records]
+    if begin < end and all(rates):
+        return sum(rates)
+    return statistics.harmonic_mean([_rate(record["times"]) for record in records])
+
+
+def _rate(times: list[float]) -> float:
+    return (len(times) - 1) / (times[-1] - times[0]) if times and times[-1] > times[0] else 0.0
 
 
 def whole_rate(records: Records) -> float:

@@ -171,13 +171,15 @@ class Context(Owned):
                     f"sequence {seq_id} is not below {self.n_seq_max}", param="seq_id"
                 )
 
-    def decode(self, batch: Batch, *, interruptible: bool = False) -> None:
+    def decode(self, batch: Batch, *, interruptible: bool = False, wait: bool = False) -> None:
         """Compute a batch with the decoder, adding its tokens to the memory.
 
         Args:
             batch: what to compute.
             interruptible: let Ctrl-C stop the computation itself (CPU only). It costs a Python
                 call per graph node, so it suits long prompts, not single tokens.
+            wait: return when it is computed; a device goes on without us otherwise, until its
+                logits are asked for.
 
         Raises:
             NoKVSlot: the memory is full; it is as before the call.
@@ -185,7 +187,7 @@ class Context(Owned):
             InvalidBatch: empty, larger than n_batch, or refused.
             FatalDecode: the computation failed.
         """
-        self._run(self.library.llama_decode, batch, interruptible)
+        self._run(self.library.llama_decode, batch, interruptible, wait)
 
     def encode(self, batch: Batch) -> None:
         """Compute a batch with the encoder, without memory; raises as decode does.
@@ -195,9 +197,9 @@ class Context(Owned):
         """
         if self.memory.exists and not self.model.has_encoder:
             raise InvalidParameter(f"{self.model.path} has no encoder", param="model")
-        self._run(self.library.llama_encode, batch, False)
+        self._run(self.library.llama_encode, batch, False, False)
 
-    def _run(self, function: Any, batch: Batch, interruptible: bool) -> None:
+    def _run(self, function: Any, batch: Batch, interruptible: bool, wait: bool) -> None:
         count = batch.n_tokens
         if not 0 < count <= self.n_batch:
             raise InvalidBatch(f"a batch of {count} tokens is not within 1 to {self.n_batch}")
@@ -211,6 +213,8 @@ class Context(Owned):
                 code = self._run_watched(function, handle, batch)
             else:
                 code = function(handle, batch.struct)
+            if wait:
+                self.library.llama_synchronize(handle)
         self._outputs = batch.output[:count]
         if code:
             kind, text = _ERRORS.get(code, (FatalDecode, "decoding failed"))
@@ -227,11 +231,6 @@ class Context(Owned):
             return int(call_watched(lambda: function(handle, batch.struct), stop))
         finally:
             self.library.llama_set_abort_callback(handle, None, None)
-
-    def synchronize(self) -> None:
-        """Wait until a device has computed what decode has begun; on the CPU it has already."""
-        with self.in_use() as handle:
-            self.library.llama_synchronize(handle)
 
     def logits(self, row: int = -1) -> npt.NDArray[np.float32]:
         """Return float32[n_vocab] for a row of the last batch that asked for output.

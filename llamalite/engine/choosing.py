@@ -91,8 +91,9 @@ class Chooser:
 
     def accept(self, token: int) -> None:
         """Go on past a token."""
-        self._chain.accept(token)
-        self._penalized.append(token)
+        if not self.is_greedy:  # PERF: nothing in it looks back
+            self._chain.accept(token)
+            self._penalized.append(token)
 
     def close(self) -> None:
         """Free the samplers; later calls do nothing."""

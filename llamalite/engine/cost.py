@@ -99,8 +99,9 @@ class StepCost:
             for i, _ in parts:  # the machine has changed, and what was learned is worth less
                 self._variances[i] = min(_DOUBT * self._variances[i], _UNKNOWN)
         self._correct([(i, part / predicted) for i, part in parts if part > 0], ratio)
-        for k, _ in sorted(_between(n_all), key=lambda pair: pair[1]):
-            self._level(k)
+        for k, share in sorted(_between(n_all), key=lambda pair: pair[1]):
+            if share:
+                self._level(k)
         if n_prompt and depth > _LEAST_DEPTH:
             self._learned_slope(_slope_of(n_prompt))
 
@@ -160,6 +161,10 @@ class StepCost:
     def _level(self, knot: int) -> None:
         """Let the base at other knots follow from that at one, and that from better known ones."""
         base = self._weights
+        below, above = base[max(knot - 1, 0)], base[min(knot + 1, _N_KNOTS - 1)]
+        is_level = base[knot] / 2 <= below <= base[knot] <= above <= 2 * base[knot]
+        if is_level and self._variances[knot] < _KNOWN:
+            return  # PERF: nearly always so
         known = [k for k in range(_N_KNOTS) if self._variances[k] < _KNOWN]
         first, last = 0, _N_KNOTS - 1
         if knot not in known:

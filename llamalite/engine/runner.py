@@ -70,8 +70,7 @@ class Runner:
             self._add(item)
         # NOTE: the clock of the process counts all its threads.
         wall, cpu = time.perf_counter(), time.process_time()
-        self.context.decode(batch)
-        self.context.synchronize()
+        self.context.decode(batch, wait=True)
         return time.perf_counter() - wall, time.process_time() - cpu
 
     def _add(self, item: Work) -> None:

@@ -20,6 +20,7 @@ from llamalite.engine.threads import allowed_cpus, idle_cpu_s
 
 _WINDOW_S = 0.2  # the kernel counts idle time in hundredths of a second
 _PAUSE_S = 0.1
+_LOW_S = 0.3
 _PROBE_S, _PROBE_STEPS, _LONG_PROBE_S = 0.1, 3, 0.3
 _CLEARLY_SLOWER, _CLEARLY_AFTER_S = 1.3, 0.03
 _UNLIKE, _UNLIKE_FOR_S = 2.0, 1.0
@@ -96,6 +97,7 @@ class ThreadTuner:
         self._probe: _Probe | None = None
         self._seen_at = now = clock()
         self._lowered_at = -math.inf
+        self._low_s = 0.0
         self._down, self._up = _Patience(now), _Patience(now)
 
     @property
@@ -182,11 +184,14 @@ class ThreadTuner:
         if cores is None:
             cores = min(1.0, window.cpu_s / window.wall_s / settled) * settled
         worth = self._worth(cores, settled)
-        down = self._down.is_due(now, hinted=worth < settled)
+        # NOTE: a short window alone may be low by chance; a neighbour that stays shows in the next.
+        self._low_s = self._low_s + window.wall_s if worth < settled else 0.0
+        is_low = self._low_s >= _LOW_S
+        down = self._down.is_due(now, hinted=is_low)
         up = self._up.is_due(now, hinted=worth > settled)
         if down and settled > 1 and worth <= settled:
-            lower = worth if worth < settled else settled // 2
-            self._try(lower, self._down, window, is_hinted=worth < settled)
+            lower = worth if is_low else settled // 2
+            self._try(lower, self._down, window, is_hinted=is_low)
         elif up and worth >= settled < self._most:
             higher = worth if worth > settled else self._most
             self._try(higher, self._up, window, is_hinted=worth > settled)
