@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
@@ -19,7 +18,6 @@ import psutil
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from llamalite.core import child as child_module
 from llamalite.core.child import Child
 from llamalite.core.trial import TrialDevice
 from llamalite.doctor import Report, diagnose, folders, native, surroundings
@@ -396,17 +394,17 @@ def test_an_interrupt_ends_the_processes_that_were_started(
 ) -> None:
     monkeypatch.setenv("LLAMALITE_HOME", str(tmp_path))
     monkeypatch.setenv("LLAMALITE_OFFLINE", "1")
-    waiting = threading.Event()
+    started, waiting = threading.Event(), threading.Event()
 
     def wait(*_: object) -> SelfTest:
         child = Child("time", "")
+        started.set()
         child._process.wait()
         waiting.set()
         return SelfTest("none")
 
     def interrupt() -> None:
-        while not child_module._alive:
-            time.sleep(0.01)
+        assert started.wait(10)
         raise KeyboardInterrupt
 
     sleeper = tmp_path / "python3"
