@@ -117,9 +117,6 @@ def plan_step(lanes: Sequence[Lane], cost: Cost, limits: Limits, turn: int) -> P
     """
     live = [lane for lane in lanes if not lane.is_waiting and lane.n_known > lane.n_computed]
     decodes = [lane for lane in live if lane.is_decoding]
-    if len(decodes) == len(live) <= limits.n_batch:  # PERF: nearly always so
-        seconds = cost.predict(_depths(decodes), [])
-        return Plan(tuple([Share(lane.id, 1) for lane in decodes]), seconds, turn + 1)
     least = min(limits.min_chunk, (limits.n_batch + 1) // 2)
     prompts = [_prompt(lane, least) for lane in live if not lane.is_decoding]
     most_beside = limits.n_batch - 2 * least + 1  # with room for whatever a prompt needs

@@ -33,6 +33,8 @@ from llamalite.errors import (
 
 _log = logging.getLogger("llamalite.engine")
 
+_LEARN_EVERY_S = 0.05
+
 
 class Stepper:
     """Computes steps; one thread at a time.
@@ -69,6 +71,7 @@ class Stepper:
         self._table = new_table()
         self._cost = StepCost()
         self._turn = 0
+        self._learned_at = 0.0
         self._is_full = False  # nobody is admitted until one has ended
         context, model = runner.context, runner.context.model
         self._is_mixed = context.kv_unified and not (model.is_recurrent or model.is_hybrid)
@@ -95,8 +98,10 @@ class Stepper:
         depths = [item.sequence.n_computed for item in work if item.decoded]
         chunks = [(item.n_tokens, item.sequence.n_computed) for item in work if not item.decoded]
         wall_s = [self._compute(batch, started) for batch in self._batches(work)]
-        if all(wall_s):
+        # PERF: short steps alike teach little, and learning takes longer than choosing a token.
+        if all(wall_s) and (chunks or started - self._learned_at > _LEARN_EVERY_S):
             self._cost.observe(depths, chunks, sum(wall_s))
+            self._learned_at = started
         return True
 
     def _batches(self, work: list[Work]) -> list[list[Work]]:
@@ -107,7 +112,7 @@ class Stepper:
         prompt's first token is computed by itself, which would round it otherwise. And it computes
         only neighbouring sequences together, in their order.
         """
-        if self._is_mixed:
+        if self._is_mixed or len(work) == 1:
             return [work]
         lengths: dict[tuple[bool, int], list[Work]] = {}
         for item in sorted(work, key=_seq_id):
@@ -150,6 +155,8 @@ class Stepper:
         return [s for s in (*self.running, *self.waiting) if chosen(s)]
 
     def _end_late(self) -> None:
+        if not self.waiting and not any([s.times_out_at for s in self.running]):
+            return
         now = time.perf_counter()
         self.end(lambda s: s.times_out_at is not None and s.times_out_at <= now, "time_limit")
 
@@ -173,6 +180,9 @@ class Stepper:
             self.waiting.remove(sequence)
 
     def _plan(self) -> list[Work]:
+        running = self.running
+        if all([s.is_decoding for s in running]) and len(running) <= self._limits.n_batch:
+            return [Work(sequence, 1, True) for sequence in running]  # PERF: nothing to plan
         lanes = {}
         for sequence in self.running:
             lease = sequence.lease
@@ -186,8 +196,6 @@ class Stepper:
                 stop_at=lease.stop_at,
                 is_waiting=lease.is_waiting,
             )
-        if not lanes:
-            return []
         plan = plan_step(list(lanes.values()), self._cost, self._limits, self._turn)
         self._turn = plan.turn
         by_id = {sequence.id: sequence for sequence in self.running}
@@ -203,7 +211,7 @@ class Stepper:
         """
         n_planned = len(work)
         work = [item for item in work if item.sequence.lease is not None]
-        n_prefill = sum(item.n_tokens for item in work if not item.decoded)
+        n_prefill = sum([item.n_tokens for item in work if not item.decoded])
         n_threads = self._tuner.choose(n_prefill)
         self._runner.set_threads(n_threads)
         while work:
@@ -248,8 +256,8 @@ class Stepper:
 
     def _note(self, work: list[Work], n_threads: int, wall_s: float, cpu_s: float) -> None:
         """Let threads and counts learn from a batch."""
-        n_decode = sum(item.decoded for item in work)
-        n_prefill = sum(item.n_tokens for item in work if not item.decoded)
+        n_decode = sum([item.decoded for item in work])
+        n_prefill = sum([item.n_tokens for item in work if not item.decoded])
         self._tuner.observe(n_decode, n_prefill, n_threads, wall_s, cpu_s)
         self._meter.step(n_decode, n_prefill, wall_s)
 
