@@ -155,7 +155,7 @@ class Stepper:
         return [s for s in (*self.running, *self.waiting) if chosen(s)]
 
     def _end_late(self) -> None:
-        if not self.waiting and not any([s.times_out_at for s in self.running]):
+        if not self.waiting and not any(s.times_out_at for s in self.running):
             return
         now = time.perf_counter()
         self.end(lambda s: s.times_out_at is not None and s.times_out_at <= now, "time_limit")
@@ -181,7 +181,7 @@ class Stepper:
 
     def _plan(self) -> list[Work]:
         running = self.running
-        if all([s.is_decoding for s in running]) and len(running) <= self._limits.n_batch:
+        if all(s.is_decoding for s in running) and len(running) <= self._limits.n_batch:
             return [Work(sequence, 1, True) for sequence in running]  # PERF: nothing to plan
         lanes = {}
         for sequence in self.running:
