@@ -44,6 +44,7 @@ class Field:
         self.bare = {
             name: BarePeer({**job, "options": {"unified": unified, "flash_attn": 0}})
             for name, unified in LAYOUTS.items()
+            if n_parallel > 1 or not unified  # one sequence is the same in either
         }
         self.peers = {"engine": self.engine, **self.bare}
 
