@@ -119,10 +119,11 @@ def test_the_header_of_a_100_mb_model_costs_less_than_2_percent(
     started = time.monotonic()
     remote = read()
     assert remote.n_bytes == n_bytes
-    assert hub.n_sent < 0.02 * n_bytes
-    assert remote.n_read <= hub.n_sent
     assert remote.n_requests < 25
     assert time.monotonic() - started < 5
+    while hub.n_sent < remote.n_read and time.monotonic() - started < 10:
+        time.sleep(0.01)  # the server counts what it has written, and we may have read it before
+    assert remote.n_read <= hub.n_sent < 0.02 * n_bytes
 
 
 def test_reads_grow_with_the_header(
