@@ -28,6 +28,9 @@ _LEVELS = {
     LogLevel.WARN: logging.WARNING,
     LogLevel.ERROR: logging.ERROR,
 }
+_ANSWERED = "failed to find a memory slot"
+"""A warning of `llama_decode` that its return value says too: its caller acts on that, at every
+step of an engine short of cells, and a log that warned each time would only grow."""
 _KEPT_LINES = 60
 _recent: collections.deque[tuple[int, str]] = collections.deque(maxlen=_KEPT_LINES)
 _partial: list[str] = []
@@ -87,7 +90,7 @@ def _accept_line(level: int, text: str) -> None:
     _partial.clear()
     if line.strip("."):
         _recent.append((_level, line))
-        logger.log(_level, "%s", line)
+        logger.log(logging.DEBUG if _ANSWERED in line else _level, "%s", line)
 
 
 callback = LogCallback(_receive)
