@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,12 @@ from llamalite.config import SamplingConfig
 from llamalite.config.layers import effective, load_config
 from llamalite.engine.embedding import check_pooling
 from llamalite.engine.engine import Engine
+from llamalite.engine.prompting import Message, Prompting
 from llamalite.engine.request import EmbeddingRequest, EngineOptions, GenerationRequest
 from llamalite.engine.result import GenerationResult
 from llamalite.engine.stream import GenerationStream
 from llamalite.libs.transfer.progress import say_on_stderr
 from llamalite.models.resolve import Resolved, resolve
-from llamalite.text.bos import needs_bos
-from llamalite.text.chat_template import ChatTemplate
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["LLM", "GenerationResult", "GenerationStream"]
 
 Prompt = str | Sequence[int]
-Message = Mapping[str, Any]
 
 
 class LLM:
@@ -70,7 +68,6 @@ class LLM:
 
     Attributes:
         sampling: how tokens are chosen where a request doesn't say, as configured.
-        system_prompt: system message of conversations that begin without one, or None.
 
     Raises:
         DoesNotFit: it needs more memory than is free; both numbers are in the message.
@@ -119,15 +116,18 @@ class LLM:
         self._engine = Engine.load(model, options, say=say, force=force, **given)
         loaded = self._loaded = self._engine.loaded
         self.model_path, self.library, self._model = loaded.path, loaded.library, loaded.model
-        self._template: ChatTemplate | None = None
         self._pooling = pooling
         self.sampling = loaded.defaults.sampling
-        self.system_prompt = loaded.defaults.system_prompt
-        self._opening = [{"role": role, "content": text} for role, text in loaded.defaults.messages]
+        self._prompting = Prompting(loaded.model.vocab, loaded.template, loaded.defaults, self._say)
         asked = loaded.defaults.settings.get("n_ctx")
         if asked and self.n_ctx != asked:
             self._say(f"context: {self.n_ctx} tokens, because libllama rounds {asked} up")
         self.load_s = time.perf_counter() - started
+
+    @property
+    def system_prompt(self) -> str | None:
+        """System message of conversations that begin without one, or None."""
+        return self._prompting.system_prompt
 
     @property
     def n_ctx(self) -> int:
@@ -188,7 +188,7 @@ class LLM:
         self, prompt: Prompt, sampling: SamplingConfig | None = None, **overrides: Any
     ) -> GenerationStream:
         """Continue a prompt, giving text as it comes; parameters and errors as in generate."""
-        tokens = self._tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
+        tokens = self._prompting.of_text(prompt) if isinstance(prompt, str) else prompt
         return self._start(tokens, sampling, overrides)
 
     def chat(
@@ -212,18 +212,9 @@ class LLM:
         self, messages: Sequence[Message], sampling: SamplingConfig | None = None, **overrides: Any
     ) -> GenerationStream:
         """Answer a conversation, giving text as it comes; otherwise as chat."""
-        return self._start(self.tokenize_chat(self._opened(messages)), sampling, overrides)
-
-    def _opened(self, messages: Sequence[Message]) -> list[Message]:
-        """Put before a conversation what is configured to stand there."""
-        opening = list(self._opening)
-        if self.system_prompt is not None and not any(
-            message.get("role") == "system" for message in (*opening, *messages)
-        ):
-            opening.insert(0, {"role": "system", "content": self.system_prompt})
-        # A system message of the conversation's own stays the first.
-        own = [m for m in messages[:1] if opening and m.get("role") == "system"]
-        return [*own, *opening, *messages[len(own) :]]
+        return self._start(
+            self.tokenize_chat(self._prompting.opened(messages)), sampling, overrides
+        )
 
     def render_chat(self, messages: Sequence[Message], **kwargs: Any) -> str:
         """Return the text the chat template makes of a conversation.
@@ -232,25 +223,11 @@ class LLM:
             messages: dicts with "role" and "content".
             kwargs: passed to the template (tools, add_generation_prompt, …).
         """
-        if self._template is None:
-            if self._loaded.template.notice:
-                self._say(self._loaded.template.notice)
-            vocab = self._model.vocab
-            self._template = ChatTemplate(
-                self._loaded.template.source,
-                bos_token=vocab.text_of("bos"),
-                eos_token=vocab.text_of("eos"),
-            )
-        return self._template.render(messages, **kwargs)
+        return self._prompting.render(messages, **kwargs)
 
     def tokenize_chat(self, messages: Sequence[Message], **kwargs: Any) -> list[int]:
         """Return the tokens of a conversation, with exactly one BOS if the model wants one."""
-        return self._tokenize_prompt(self.render_chat(messages, **kwargs))
-
-    def _tokenize_prompt(self, text: str) -> list[int]:
-        vocab = self._model.vocab
-        bos = needs_bos(text, vocab.text_of("bos"), vocab.adds_bos)
-        return self.tokenize(text, add_special=bos)
+        return self._prompting.of_messages(messages, **kwargs)
 
     def _start(
         self, tokens: Sequence[int], sampling: SamplingConfig | None, overrides: dict[str, Any]

@@ -16,6 +16,7 @@ from llamalite.cli import terminal
 
 COMMANDS = {
     "run": "Answer a prompt",
+    "serve": "Answer over HTTP, as OpenAI's API does, with models of this computer",
     "pull": "Fetch models from the Hugging Face Hub or another address",
     "list": "List the models on this computer",
     "show": "Print what a model file says about itself",
@@ -38,7 +39,6 @@ SECOND_NAMES = {"ls": "list", "remove": "rm"}
 _LATER = "it comes with a later version"
 _NONE_LOADED = "a model is loaded only as long as the command or program runs that uses it"
 _ELSEWHERE = {
-    "serve": f"{_LATER}; 'llamalite run' answers a prompt",
     "chat": f"{_LATER}; 'llamalite run' answers a prompt",
     "ps": f"{_NONE_LOADED}; 'llamalite list' shows those on this computer",
     "stop": f"{_NONE_LOADED}; Ctrl-C ends it",

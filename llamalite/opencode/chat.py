@@ -82,6 +82,11 @@ class ChatCompletionRequest:
             said["stop"] = [said["stop"]]
         return cls(**said)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as JSON knows it; what is None is left out."""
+        said = {**vars(self), "messages": [message.to_dict() for message in self.messages]}
+        return {name: value for name, value in said.items() if value is not None}
+
 
 def _message(item: Any) -> ChatMessage:
     if isinstance(item, ChatMessage):
@@ -109,6 +114,14 @@ class ChatCompletionResponse:
     object: str = "chat.completion"
     created: int = field(default_factory=lambda: int(time.time()))
     usage: dict[str, int] = field(default_factory=_no_tokens)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChatCompletionResponse:
+        """Read an answer of OpenAI's API; what it says besides is left out."""
+        said = {spec.name: data[spec.name] for spec in fields(cls) if spec.name in data}
+        counts = _no_tokens()
+        said["usage"] = {name: said["usage"][name] for name in counts}
+        return cls(**said)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON knows it."""

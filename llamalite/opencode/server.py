@@ -1,23 +1,31 @@
-"""opencode's LLMServer, which says that llamalite has no server yet.
+"""opencode's LLMServer: llamalite's server in threads of this program.
 
-May import `errors`.
+May import `server`, `config`, `engine.request` and `errors`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
-from llamalite.errors import EngineError
+from llamalite.errors import EngineClosed, EngineError, RequestError
 from llamalite.opencode.chat import ChatCompletionRequest, ChatCompletionResponse
 from llamalite.opencode.settings import LLMConfig, ServerConfig
 
+if TYPE_CHECKING:
+    from llamalite.server.live import LiveServer
+
 
 class LLMServer:
-    """A server of OpenAI's API; nothing listens in this version of llamalite.
+    """A server of OpenAI's API.
 
     Args:
-        config: where it would listen; None = the defaults.
-        llm_config: models and how they would be run; None = the defaults.
+        config: where it listens; None = the defaults.
+        llm_config: models and how they are run; None = the defaults. Its default_model, if there
+            is one, is loaded at the start.
     """
 
     def __init__(
@@ -25,55 +33,100 @@ class LLMServer:
     ) -> None:
         self.config = config or (llm_config.server if llm_config else ServerConfig())
         self.llm_config = llm_config or LLMConfig()
+        self._live: LiveServer | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether it listens."""
-        return False
+        return self._live is not None and self._live.is_running
 
-    async def start(self) -> None:
-        """Begin to listen.
+    @property
+    def address(self) -> str:
+        """Where it listens, as "http://127.0.0.1:8080".
 
         Raises:
-            EngineError: always; the server comes with a later version.
+            EngineClosed: it doesn't.
         """
-        _refuse(f"no server can listen on {self.config.host}:{self.config.port}")
+        if self._live is None:
+            raise EngineClosed("the server isn't running: await start() first")
+        return self._live.address
+
+    async def start(self) -> None:
+        """Begin to listen, and load the default model; does nothing while it runs.
+
+        Raises:
+            InvalidParameter: the address can't be listened on.
+            LlamaliteError: the default model can't be loaded.
+        """
+        if not self.is_running:
+            self._live = await asyncio.to_thread(self._started)
+
+    def _started(self) -> LiveServer:
+        from llamalite.server.app import create_app
+        from llamalite.server.live import LiveServer
+        from llamalite.server.site import LOOPBACK, SiteConfig
+
+        where, config = self.config.to_llamalite(), self.llm_config.to_llamalite()
+        named = self.llm_config.default_model
+        site = SiteConfig(
+            models=(named,) if named else (),
+            cors_origins=where.cors_origins,
+            allowed_hosts=LOOPBACK if where.host in LOOPBACK else (),
+        )
+        app = create_app(site, llm_config=config)
+        live = LiveServer(app, where)
+        try:
+            app.site.preload()
+        except BaseException:
+            live.stop()
+            raise
+        return live
 
     async def stop(self) -> None:
-        """End what `start` began; there is nothing to end."""
+        """Let answers end, stop listening and end the engines."""
+        live, self._live = self._live, None
+        if live is not None:
+            await asyncio.to_thread(live.stop)
 
     async def handle_chat_completions(
         self, request: ChatCompletionRequest
     ) -> ChatCompletionResponse:
-        """Answer a conversation.
+        """Answer a conversation, whole even if the request says `stream`.
 
         Raises:
-            EngineError: always, as in `start`.
+            RequestError: it can't be answered as asked.
+            EngineError: the server isn't running, or failed.
         """
-        _refuse(f"the request for {request.model} can't be answered")
+        said = {**request.to_dict(), "stream": False}
+        return ChatCompletionResponse.from_dict(await self._ask("/v1/chat/completions", said))
 
     async def handle_embeddings(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the embeddings of texts.
-
-        Raises:
-            EngineError: always, as in `start`.
-        """
-        _refuse("the request for embeddings can't be answered")
+        """Return the embeddings of texts, as OpenAI's API does; raises as for conversations."""
+        return await self._ask("/v1/embeddings", request)
 
     async def handle_models(self) -> dict[str, Any]:
-        """Return the models on offer.
+        """Return the models on offer, as OpenAI's API does; raises as for conversations."""
+        return await self._ask("/v1/models", None)
 
-        Raises:
-            EngineError: always, as in `start`.
-        """
-        _refuse("the request for models can't be answered")
+    async def _ask(self, path: str, said: dict[str, Any] | None) -> dict[str, Any]:
+        return await asyncio.to_thread(_answer, self.address + path, said)
 
 
-def _refuse(what: str) -> NoReturn:
-    raise EngineError(
-        f"{what}: the server comes with a later version of llamalite; until then use "
-        "llamalite.LLM, or 'llamalite run'"
-    )
+def _answer(address: str, said: dict[str, Any] | None) -> dict[str, Any]:
+    data = None if said is None else json.dumps(said).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request) as response:
+            found: dict[str, Any] = json.load(response)
+            return found
+    except urllib.error.HTTPError as error:
+        problem = json.load(error)["error"]
+        if error.code < 500:
+            raise RequestError(problem["message"], param=problem["param"]) from None
+        raise EngineError(problem["message"]) from None
+    except OSError as error:
+        raise EngineClosed(f"the server doesn't answer: {error}") from None
 
 
 _default: LLMServer | None = None

@@ -78,7 +78,7 @@ def test_no_command_prints_help_on_stderr_and_fails() -> None:
         (["xyzzy"], "commands are run, "),
         (["help", "rum"], "did you mean 'rm' or 'run'?"),
         (["--verbose"], "unknown option --verbose"),
-        (["serve"], "there is no command 'serve': it comes with a later version; 'llamalite run' "),
+        (["chat"], "there is no command 'chat': it comes with a later version; 'llamalite run' "),
         (["a\x1b[31m\nb"], "unknown command"),
     ],
 )
