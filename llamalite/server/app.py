@@ -16,6 +16,9 @@ from llamalite.libs.transfer.progress import say_on_stderr
 from llamalite.server.guards import guards_for
 from llamalite.server.health import Health
 from llamalite.server.later import NotYet
+from llamalite.server.llamacpp.completion import Completion
+from llamalite.server.llamacpp.embedding import Embedding
+from llamalite.server.llamacpp.settings import Props, SlotAction, Slots
 from llamalite.server.llamacpp.tokens import ApplyTemplate, Detokenize, Tokenize
 from llamalite.server.metrics import Metrics
 from llamalite.server.openai.chat import ChatCompletions
@@ -62,20 +65,24 @@ def create_app(
     app.add_error_handler(HTTPProblem, on_error)
     app.add_error_handler(falcon.HTTPError, on_http_error)
     health, models = Health(site), Models(site)
-    for path in ("/health", "/v1/health", "/ready"):
-        app.add_route(path, health)
-    for prefix in ("", "/v1"):
-        app.add_route(f"{prefix}/chat/completions", ChatCompletions(site))
-        app.add_route(f"{prefix}/completions", Completions(site))
-        app.add_route(f"{prefix}/embeddings", Embeddings(site))
-        app.add_route(f"{prefix}/models", models)
-        app.add_route(f"{prefix}/models/{{name:path}}", models, suffix="one")
-    app.add_route("/metrics", Metrics(site))
-    app.add_route("/tokenize", Tokenize(site))
-    app.add_route("/detokenize", Detokenize(site))
-    app.add_route("/apply-template", ApplyTemplate(site))
-    for path in _NOT_YET:
-        app.add_route(path, NotYet(path))
+    chat, completions, embeddings = ChatCompletions(site), Completions(site), Embeddings(site)
+    own_completion, own_embedding = Completion(site), Embedding(site)
+    routes = {
+        "/health": health, "/v1/health": health, "/ready": health, "/metrics": Metrics(site),
+        "/chat/completions": chat, "/v1/chat/completions": chat,
+        "/v1/completions": completions, "/v1/embeddings": embeddings,
+        "/models": models, "/v1/models": models,
+        "/completion": own_completion, "/completions": own_completion,
+        "/embedding": own_embedding, "/embeddings": own_embedding,
+        "/tokenize": Tokenize(site), "/detokenize": Detokenize(site),
+        "/apply-template": ApplyTemplate(site), "/props": Props(site), "/slots": Slots(site),
+        "/slots/{number:int}": SlotAction(),
+        **{path: NotYet(path) for path in _NOT_YET},
+    }  # fmt: skip
+    for path, resource in routes.items():
+        app.add_route(path, resource)
+    for path in ("/models", "/v1/models"):
+        app.add_route(path + "/{name:path}", models, suffix="one")
     return app
 
 

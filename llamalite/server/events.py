@@ -24,6 +24,8 @@ PING_S = 1.0
 _LOOK_S = 0.25
 """How often a client is looked for that nothing is written to."""
 
+_LONG_S = 3600.0
+
 _encoder = msgspec.json.Encoder()
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": still computing\n\n"
@@ -148,6 +150,7 @@ class EventStream:
         write: makes bytes of some deltas.
         end: makes the bytes that end the stream.
         close: is called once, however it ends.
+        ping_s: seconds without events after which a comment is written; below 0 = never.
     """
 
     def __init__(
@@ -157,8 +160,9 @@ class EventStream:
         write: Callable[[list[Delta]], bytes],
         end: Callable[[], bytes],
         close: Callable[[], None],
+        ping_s: float = PING_S,
     ) -> None:
-        self._answers, self._close = answers, close
+        self._answers, self._close, self._ping_s = answers, close, ping_s
         self._pieces = self._write(first, write, end)
         self._is_closed = False
 
@@ -169,8 +173,11 @@ class EventStream:
         try:
             yield write(deltas)
             while self._answers.is_open:
-                deltas = self._answers.take()
-                yield write(deltas) if deltas else COMMENT
+                deltas = self._answers.take(self._ping_s if self._ping_s > 0 else _LONG_S)
+                if deltas:
+                    yield write(deltas)
+                elif self._ping_s > 0:
+                    yield COMMENT
             yield end()
         except ClientGone:
             return

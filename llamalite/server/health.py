@@ -15,12 +15,10 @@ class Health:
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    def on_get(self, _http: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, http: falcon.Request, response: falcon.Response) -> None:
         """Answer 200, or 503 while the models the server was started with are loading."""
         if not self._site.is_ready:
-            answer(
-                response,
-                Problem(503, "the model is being loaded", "unavailable_error", "loading_model"),
-            )
+            loading = Problem(503, "Loading model", "unavailable_error", "loading_model")
+            answer(http, response, loading)
             return
         response.data = msgspec.json.encode({"status": "ok"})

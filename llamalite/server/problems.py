@@ -41,6 +41,19 @@ STATUSES: dict[type[errors.LlamaliteError], tuple[int, str, str | None]] = {
 """Status, OpenAI's `type` and `code` of each; of its subclasses, too, unless they stand here."""
 
 
+_LLAMA_KINDS = {
+    "context_length_exceeded": "exceed_context_size_error",
+    "model_not_found": "not_found_error",
+    "not_found": "not_found_error",
+}
+"""llama-server's `type` where it isn't OpenAI's, by `code`."""
+LLAMA_PATHS = frozenset({
+    "/health", "/v1/health", "/ready", "/completion", "/completions", "/embedding", "/embeddings",
+    "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/slots/{number:int}",
+})  # fmt: skip
+"""Where errors have llama-server's shape."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is told of an error.
@@ -57,8 +70,12 @@ class Problem:
     param: str | None = None
     details: dict[str, Any] | None = None
 
-    def body(self) -> dict[str, Any]:
-        """Return OpenAI's error object."""
+    def body(self, *, as_llama: bool = False) -> dict[str, Any]:
+        """Return OpenAI's error object, or llama-server's."""
+        if as_llama:
+            kind = _LLAMA_KINDS.get(self.code or "", self.kind)
+            error = {"code": self.status, "message": self.message, "type": kind}
+            return {"error": {**error, "param": self.param, **(self.details or {})}}
         error = {
             "message": self.message,
             "type": self.kind,
@@ -112,30 +129,31 @@ def problem_of(error: BaseException) -> Problem:
     return Problem(status, str(error), name, code, getattr(error, "param", None), details)
 
 
-def answer(response: falcon.Response, problem: Problem) -> None:
+def answer(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
     """Answer with a problem."""
     response.status = problem.status
     response.content_type = falcon.MEDIA_JSON
-    response.data = msgspec.json.encode(problem.body())
+    as_llama = request.uri_template in LLAMA_PATHS
+    response.data = msgspec.json.encode(problem.body(as_llama=as_llama))
     if problem.status == 503:
         response.set_header("Retry-After", str(RETRY_AFTER_S))
 
 
 def on_error(
-    _request: falcon.Request, response: falcon.Response, error: Exception, _params: Any
+    request: falcon.Request, response: falcon.Response, error: Exception, _params: Any
 ) -> None:
     """Answer any exception of a resource."""
-    answer(response, problem_of(error))
+    answer(request, response, problem_of(error))
 
 
 def on_http_error(
-    _request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Any
+    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Any
 ) -> None:
     """Answer what falcon itself refuses, in the same shape."""
     status = error.status_code
     code = {404: "not_found", 405: "method_not_allowed"}.get(status)
     kind = "invalid_request_error" if status < 500 else "server_error"
     message = error.description or error.title or "the request can't be answered"
-    answer(response, Problem(status, message, kind, code))
+    answer(request, response, Problem(status, message, kind, code))
     for name, value in dict(error.headers or {}).items():
         response.set_header(name, value)

@@ -10,7 +10,7 @@ from typing import Any
 from llamalite.server.problems import refuse
 from llamalite.server.served import ServedModel
 
-PromptField = str | list[str | int | list[str | int]]
+PromptField = str | list[str | int | list[str | int] | dict[str, Any]] | dict[str, Any]
 """What a schema declares; more is said by `prompts_of`, since one list may be all of these."""
 
 
@@ -39,10 +39,15 @@ def prompts_of(given: PromptField, served: ServedModel, param: str, most: int) -
 
 
 def _is_one(given: PromptField) -> bool:
-    return isinstance(given, str) or any(isinstance(item, int) for item in given)
+    return not isinstance(given, list) or any(isinstance(item, int) for item in given)
 
 
-def _tokens(item: str | int | list[str | int], served: ServedModel) -> list[int]:
+def _tokens(item: Any, served: ServedModel) -> list[int]:
+    if isinstance(item, dict):  # llama-server's way
+        if item.get("multimodal_data") or not isinstance(item.get("prompt_string"), str):
+            raise refuse(400, "an object needs prompt_string, and models here read text alone",
+                         param="prompt")  # fmt: skip
+        item = item["prompt_string"]
     if isinstance(item, str):
         return served.prompting.of_text(item)
     tokens: list[int] = []

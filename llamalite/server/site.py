@@ -18,13 +18,10 @@ from llamalite.config.fields import check_fields, flag, number, text, texts, who
 from llamalite.config.places import in_force
 from llamalite.config.settings import known_keys
 from llamalite.engine.request import EngineOptions
-from llamalite.engine.result import Delta
 from llamalite.errors import QueueFull
 from llamalite.models.resolve import Resolved
 from llamalite.server.directory import Directory, Listed
-from llamalite.server.events import Answers, ClientGone
 from llamalite.server.fleet import Fleet
-from llamalite.server.problems import refuse
 from llamalite.server.served import ServedModel
 
 Say = Callable[[str], None]
@@ -144,6 +141,13 @@ class Site:
         self._resolved[key] = resolved
         return Lent(self, key)
 
+    def loaded(self, name: str | None) -> ServedModel | None:
+        """Return the model that a name means if it is loaded; raises ModelNotFound for others."""
+        with in_force(self._llm_config):
+            path = self.directory.find(name).path
+        models = self.fleet.loaded().values()
+        return next((served for served in models if served.resolved.path == path), None)
+
     def listed(self) -> list[Listed]:
         """Return all models that may be asked for."""
         with in_force(self._llm_config):
@@ -157,20 +161,6 @@ class Site:
             yield lent.model
         finally:
             lent.give_back()
-
-    def first_of(self, answers: Answers) -> list[Delta]:
-        """Wait for the first deltas, so that errors before them are statuses."""
-        try:
-            while answers.is_open:
-                if deltas := answers.take():
-                    return deltas
-        except ClientGone:
-            answers.cancel()
-            raise refuse(499, "the client hung up") from None
-        except BaseException:
-            answers.cancel()
-            raise
-        return []
 
     def _load(self, key: str) -> ServedModel:
         resolved = self._resolved[key]

@@ -312,8 +312,9 @@ class Link:
             self._fail(rest, EngineError(reason))
             return
         what = f"the engine's process died ({ending})" if ending else "the engine's process is gone"
+        seen = ending is not None
         self._fail(
-            [pending for pending in rest if not pending.can_be_sent_again],
+            [one for one in rest if not one.can_be_sent_again(death_was_seen=seen)],
             EngineCrashed(f"{what} before it had answered: ask again"),
         )
         for pending in rest:

@@ -22,6 +22,8 @@ from llamalite.errors import EngineError, LlamaliteError, QueueFull
 
 _log = logging.getLogger("llamalite.engine")
 _MOST_SENT = 2
+_MOST_SENT_UNSEEN = 4
+"""Where nobody saw the engine die: its host was ending, perhaps, and took the next engine along."""
 
 
 class Pending:
@@ -83,10 +85,14 @@ class Pending:
         self._n_sent += 1
         self.is_under_way = True
 
-    @property
-    def can_be_sent_again(self) -> bool:
-        """Say whether nobody notices if another process of the engine begins it anew."""
-        return not self._has_output and self._n_sent < _MOST_SENT
+    def can_be_sent_again(self, *, death_was_seen: bool) -> bool:
+        """Say whether another process of the engine may begin it anew without anybody noticing.
+
+        Args:
+            death_was_seen: its last engine is known to have died, perhaps of this very request.
+        """
+        most = _MOST_SENT if death_was_seen else _MOST_SENT_UNSEEN
+        return not self._has_output and self._n_sent < most
 
     def note(self, item: Any) -> bool:
         """Note what came; True if that was the last of it."""

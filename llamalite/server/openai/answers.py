@@ -1,14 +1,12 @@
-"""What all of OpenAI's generating endpoints answer alike: usage, finish reasons, whole answers."""
+"""What all of OpenAI's generating endpoints answer alike: usage and finish reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from llamalite.engine.handle import Generation
-from llamalite.engine.result import GenerationResult, Usage
-from llamalite.errors import ConstraintError, RequestError
-from llamalite.server.events import Answers, ClientGone
+from llamalite.engine.result import Usage
+from llamalite.errors import ConstraintError
 
 _REASONS = {"stop": "stop", "length": "length", "time_limit": "length", "cancelled": "stop"}
 
@@ -42,21 +40,3 @@ def usage_of(usages: Mapping[int, Usage], n: int = 1) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in prompts)},
     }
-
-
-def collect(answers: Answers) -> list[GenerationResult]:
-    """Wait for whole answers.
-
-    Raises:
-        ClientGone: nobody waits any more; the request is cancelled.
-    """
-    whole = Generation(answers.n)
-    try:
-        while answers.is_open:
-            for delta in answers.take():
-                whole.put(0, delta)
-    except ClientGone:
-        raise RequestError("the client hung up") from None
-    finally:
-        answers.cancel()
-    return whole.results()

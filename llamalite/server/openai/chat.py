@@ -11,9 +11,10 @@ import msgspec
 
 from llamalite.engine.request import GenerationRequest
 from llamalite.engine.result import Delta, GenerationResult, TokenLogprobs, Usage
+from llamalite.server.answering import Plan, respond
 from llamalite.server.body import as_schema, note_unknown, read_json, unknown_fields
-from llamalite.server.events import DONE, Answers, EventStream, event
-from llamalite.server.openai.answers import collect, finish_reason, usage_of
+from llamalite.server.events import DONE, event
+from llamalite.server.openai.answers import finish_reason, usage_of
 from llamalite.server.openai.fields import (
     SamplingFields,
     constraint_of,
@@ -25,7 +26,8 @@ from llamalite.server.openai.fields import (
 )
 from llamalite.server.problems import not_supported, refuse
 from llamalite.server.served import ServedModel
-from llamalite.server.site import Site, client_gone
+from llamalite.server.site import Site
+from llamalite.server.timings import timings_of
 
 _MOST_TOP_LOGPROBS = 20
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -88,24 +90,12 @@ class ChatCompletions:
         note_unknown(unknown_fields(said, ChatRequest), response, strict=self._site.config.strict)
         with_usage = wants_usage(fields)
         plain_messages(fields.messages)  # what is wrong with them needs no model
+
+        def plan(served: ServedModel) -> Plan:
+            return [self._request(fields, served)], _Chat(fields, served, with_usage)
+
         lent = self._site.lend(fields.model)
-        try:
-            served = lent.model
-            answers = Answers(served.engine, [self._request(fields, served)], client_gone(http))
-            chat = _Chat(fields, served, with_usage)
-            if fields.stream:
-                response.content_type = "text/event-stream"
-                response.set_header("Cache-Control", "no-cache")
-                response.set_header("X-Accel-Buffering", "no")
-                response.stream = EventStream(
-                    self._site.first_of(answers), answers, chat.events, chat.end, lent.give_back
-                )
-                return
-            results = collect(answers)
-            response.data = msgspec.json.encode(chat.whole(results))
-        finally:
-            if response.stream is None:
-                lent.give_back()
+        respond(http, response, lent, plan, stream=bool(fields.stream))
 
     def _request(self, fields: ChatRequest, served: ServedModel) -> GenerationRequest:
         if fields.top_logprobs is not None and not fields.logprobs:
@@ -199,7 +189,7 @@ class _Chat:
 
     def __init__(self, fields: ChatRequest, served: ServedModel, with_usage: bool) -> None:
         self._fields, self._served, self._with_usage = fields, served, with_usage
-        self._about = {
+        self._about: dict[str, Any] = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion.chunk" if fields.stream else "chat.completion",
             "created": int(time.time()),
@@ -221,6 +211,8 @@ class _Chat:
         ]
         usages = dict(enumerate(result.usage for result in results))
         usage = usage_of(usages, len(results))
+        if self._fields.timings_per_token:
+            self._about["timings"] = timings_of(results[0].usage, results[0].timings)
         return {**self._about, "choices": choices, "usage": usage}
 
     def events(self, deltas: list[Delta]) -> bytes:
@@ -236,6 +228,8 @@ class _Chat:
             if delta.finish_reason is not None:
                 self._usages[delta.index] = delta.usage or Usage(0, 0)
                 reason = finish_reason(delta.finish_reason)
+                if self._fields.timings_per_token and delta.usage and delta.timings:
+                    self._about["timings"] = timings_of(delta.usage, delta.timings)
                 pieces.append(self._chunk(delta.index, {}, finish=reason))
         return b"".join(pieces)
 

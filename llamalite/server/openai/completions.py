@@ -7,13 +7,13 @@ import uuid
 from typing import Any
 
 import falcon
-import msgspec
 
 from llamalite.engine.request import GenerationRequest
 from llamalite.engine.result import Delta, GenerationResult, TokenLogprobs, Usage
+from llamalite.server.answering import Plan, respond
 from llamalite.server.body import as_schema, note_unknown, read_json, unknown_fields
-from llamalite.server.events import DONE, Answers, EventStream, event
-from llamalite.server.openai.answers import collect, finish_reason, usage_of
+from llamalite.server.events import DONE, event
+from llamalite.server.openai.answers import finish_reason, usage_of
 from llamalite.server.openai.fields import (
     SamplingFields,
     constraint_of,
@@ -25,7 +25,8 @@ from llamalite.server.openai.fields import (
 from llamalite.server.problems import refuse
 from llamalite.server.prompts import PromptField, prompts_of
 from llamalite.server.served import ServedModel
-from llamalite.server.site import Site, client_gone
+from llamalite.server.site import Site
+from llamalite.server.timings import timings_of
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 _MOST_LOGPROBS = 5
@@ -60,26 +61,14 @@ class Completions:
         with_usage = wants_usage(fields)
         if fields.best_of not in (None, 1) and fields.best_of != (fields.n or 1):
             raise refuse(400, "best_of isn't supported here: leave it out", param="best_of")
-        lent = self._site.lend(fields.model)
-        try:
-            served = lent.model
+
+        def plan(served: ServedModel) -> Plan:
             prompts = prompts_of(fields.prompt, served, "prompt", _MOST_PROMPTS)
             requests = [_request(fields, prompt, served) for prompt in prompts]
-            writer = _Completion(fields, served, prompts, with_usage)
-            answers = Answers(served.engine, requests, client_gone(http))
-            if fields.stream:
-                response.content_type = "text/event-stream"
-                response.set_header("Cache-Control", "no-cache")
-                response.set_header("X-Accel-Buffering", "no")
-                response.stream = EventStream(
-                    self._site.first_of(answers), answers, writer.events, writer.end,
-                    lent.give_back,
-                )  # fmt: skip
-                return
-            response.data = msgspec.json.encode(writer.whole(collect(answers)))
-        finally:
-            if response.stream is None:
-                lent.give_back()
+            return requests, _Completion(fields, served, prompts, with_usage)
+
+        lent = self._site.lend(fields.model)
+        respond(http, response, lent, plan, stream=bool(fields.stream))
 
 
 def _request(
@@ -112,7 +101,7 @@ class _Completion:
     ) -> None:
         self._fields, self._served, self._with_usage = fields, served, with_usage
         self._n, self._prompts = count_of(fields), prompts
-        self._about = {
+        self._about: dict[str, Any] = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
             "created": int(time.time()),
@@ -131,6 +120,8 @@ class _Completion:
             for index, result in enumerate(results)
         ]  # fmt: skip
         usages = dict(enumerate(result.usage for result in results))
+        if self._fields.timings_per_token:
+            self._about["timings"] = timings_of(results[0].usage, results[0].timings)
         return {**self._about, "choices": choices, "usage": usage_of(usages, self._n)}
 
     def events(self, deltas: list[Delta]) -> bytes:
@@ -144,6 +135,8 @@ class _Completion:
             if delta.finish_reason is not None:
                 self._usages[delta.index] = delta.usage or Usage(0, 0)
                 reason = finish_reason(delta.finish_reason)
+                if self._fields.timings_per_token and delta.usage and delta.timings:
+                    self._about["timings"] = timings_of(delta.usage, delta.timings)
             if text or delta.logprobs or reason is not None:
                 choice = self._choice(
                     delta.index, text, delta.logprobs, delta.prompt_logprobs, reason

@@ -27,6 +27,8 @@ _SAME = (
     "grammar",
 )  # fmt: skip
 """Fields of requests and of SamplingConfig alike."""
+_SAMPLERS = {"typ_p": "typical_p", "temp": "temperature"}
+"""llama-server's names of samplers that have another here."""
 _MOST_STOPS = 64
 
 
@@ -78,6 +80,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     grammar: str | None = None
     json_schema: Any = None
     cache_prompt: bool | None = None
+    timings_per_token: bool | None = None
     # Bookkeeping: it changes no answer.
     user: Any = None
     metadata: Any = None
@@ -100,11 +103,15 @@ def sampling_of(
     said: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(fields, name)) is not None
     }
-    for name in ("samplers", "dry_sequence_breakers"):
-        if name in said:
-            said[name] = tuple(said[name])
+    if fields.dry_sequence_breakers is not None:
+        said["dry_sequence_breakers"] = tuple(fields.dry_sequence_breakers)
+    if fields.samplers is not None:
+        said["samplers"] = tuple(_SAMPLERS.get(name, name) for name in fields.samplers)
+    if fields.top_k == -1:
+        said["top_k"] = 0
     if fields.seed is not None:
-        said["seed"] = None if fields.seed == -1 else fields.seed % 2**32
+        seed = fields.seed % 2**32
+        said["seed"] = None if seed == 2**32 - 1 else seed  # llama.h's word for a random one
     if max_tokens is not None:
         said["max_tokens"] = None if max_tokens == -1 else max_tokens
     if fields.stop is not None:
