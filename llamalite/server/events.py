@@ -171,14 +171,17 @@ class EventStream:
     ) -> Iterator[bytes]:
         deltas = first
         try:
-            yield write(deltas)
+            if first_piece := write(deltas):
+                yield first_piece
             while self._answers.is_open:
                 deltas = self._answers.take(self._ping_s if self._ping_s > 0 else _LONG_S)
                 if deltas:
-                    yield write(deltas)
+                    if piece := write(deltas):  # an empty one ends the body in some servers
+                        yield piece
                 elif self._ping_s > 0:
                     yield COMMENT
-            yield end()
+            if last := end():
+                yield last
         except ClientGone:
             return
         except Exception as error:  # the status is sent: the client hears of it here

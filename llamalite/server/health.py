@@ -17,6 +17,7 @@ class Health:
 
     def on_get(self, http: falcon.Request, response: falcon.Response) -> None:
         """Answer 200, or 503 while the models the server was started with are loading."""
+        self._site.preload_soon()
         if not self._site.is_ready:
             loading = Problem(503, "Loading model", "unavailable_error", "loading_model")
             answer(http, response, loading)

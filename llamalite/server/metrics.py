@@ -21,6 +21,8 @@ from prometheus_client.registry import Collector
 from llamalite.engine.stats import BOUNDS_S, EngineStats, Histogram
 from llamalite.server.site import Site
 
+_SETTLE_S = 2.0
+"""How long a scrape waits for a web process that is asked for the first time."""
 _COUNTERS = {
     "prompt_tokens": "Tokens of all prompts",
     "cached_tokens": "Tokens of prompts that were not computed anew",
@@ -69,6 +71,7 @@ class _Engines(Collector):
         self._site = site
 
     def collect(self) -> Iterable[Metric]:
+        self._site.preload_soon(_SETTLE_S)
         loaded = self._site.fleet.loaded().values()
         stats = {served.public_name: served.engine.stats() for served in loaded}
         yield from _own(stats)

@@ -6,6 +6,7 @@ Imports falcon and its siblings.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from llamalite.config.fields import check_fields, flag, number, text, texts, who
 from llamalite.config.places import in_force
 from llamalite.config.settings import known_keys
 from llamalite.engine.request import EngineOptions
-from llamalite.errors import QueueFull
+from llamalite.errors import LlamaliteError, QueueFull
 from llamalite.models.resolve import Resolved
 from llamalite.server.directory import Directory, Listed
 from llamalite.server.fleet import Fleet
 from llamalite.server.served import ServedModel
 
+_log = logging.getLogger("llamalite.server")
+_SETTLE_S = 2.0
 Say = Callable[[str], None]
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
@@ -104,6 +107,7 @@ class Site:
         self._n_at_once = self.most_at_once = 0
         self._resolved: dict[str, Resolved] = {}
         self._is_ready = not self.directory.named
+        self._preloading: threading.Thread | None = None
         self.fleet: Fleet[ServedModel] = Fleet(
             self._load, most=config.models_max, keep_alive_s=config.keep_alive_s
         )
@@ -112,6 +116,29 @@ class Site:
     def is_ready(self) -> bool:
         """Say whether the models the server was started with are loaded."""
         return self._is_ready
+
+    def preload_soon(self, wait_s: float = 0.0) -> None:
+        """Have them loaded by a thread of this process, and wait that long for it.
+
+        Web processes are forked at times, so that there is none before the first request.
+        """
+        if self._is_ready:
+            return
+        with self._lock:
+            if self._preloading is None:
+                self._preloading = threading.Thread(
+                    target=self._preload_or_log, name="llamalite-preload", daemon=True
+                )
+                self._preloading.start()
+            thread = self._preloading
+        thread.join(wait_s)
+
+    def _preload_or_log(self) -> None:
+        try:
+            self.preload()
+        except LlamaliteError as error:
+            _log.error("the models named at the start can't be loaded: %s", error)
+            self._preloading = None  # the next request tries again
 
     def preload(self) -> None:
         """Load the models the server was started with, and keep them.
@@ -143,6 +170,7 @@ class Site:
 
     def loaded(self, name: str | None) -> ServedModel | None:
         """Return the model that a name means if it is loaded; raises ModelNotFound for others."""
+        self.preload_soon(_SETTLE_S)
         with in_force(self._llm_config):
             path = self.directory.find(name).path
         models = self.fleet.loaded().values()

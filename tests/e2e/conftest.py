@@ -7,18 +7,31 @@ from pathlib import Path
 
 import openai
 import pytest
-from support.live_server import Server, serving
+from support.live_server import Server, deployed, serving
 from support.real_models import smollm2
 
 __all__ = ["smollm2"]
 
 
-@pytest.fixture(scope="session")
-def server(smollm2: Path) -> Iterator[Server]:
-    with serving(
-        str(smollm2), "--alias=smollm2", "--ctx-size=1024", "--parallel=4", "--api-key=sesame"
-    ) as server:
-        yield server
+SERVERS = ["waitress", "gunicorn", "uwsgi", "cheroot"]
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request: pytest.FixtureRequest, smollm2: Path) -> Iterator[Server]:
+    """Yield the same app under each WSGI server: 4 slots of 1024 tokens."""
+    if request.param == "waitress":
+        with serving(
+            str(smollm2), "--alias=smollm2", "--ctx-size=1024", "--parallel=4", "--api-key=sesame"
+        ) as started:
+            yield started
+        return
+    module = {"uwsgi": "pyuwsgi"}.get(request.param, request.param)
+    pytest.importorskip(module, reason=f"{module} isn't installed")
+    with deployed(
+        request.param, MODELS=str(smollm2), ALIAS="smollm2", API_KEYS="sesame",
+        LLAMALITE_N_CTX="1024", LLAMALITE_N_THREADS="1",
+    ) as started:  # fmt: skip
+        yield started
 
 
 @pytest.fixture

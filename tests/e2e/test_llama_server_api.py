@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from email.message import Message
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,17 @@ from support.live_server import Server
 SKY = "The sky is"
 
 
-def ask(server: Server, path: str, body: Any = None) -> tuple[int, Any, dict[str, str]]:
+def ask(server: Server, path: str, body: Any = None) -> tuple[int, Any, Message]:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": "Bearer sesame"}
     request = urllib.request.Request(server.address + path, data, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             text, status = response.read().decode(), response.status
-            found_headers = dict(response.headers)
+            found_headers = response.headers
     except urllib.error.HTTPError as error:
-        text, status, found_headers = error.read().decode(), error.code, dict(error.headers)
-    if "text/event-stream" in found_headers.get("Content-Type", ""):
+        text, status, found_headers = error.read().decode(), error.code, error.headers
+    if "text/event-stream" in found_headers["Content-Type"]:
         events = [line for line in text.split("\n\n") if line.startswith("data: ")]
         return status, [json.loads(line.removeprefix("data: ")) for line in events], found_headers
     return status, json.loads(text), found_headers
@@ -195,7 +196,7 @@ def test_what_changes_no_answer_is_taken(server: Server, field: dict[str, Any]) 
     said = {"prompt": SKY, "temperature": 0, "n_predict": 8, **field}
     _, answer, headers = ask(server, "/completion", said)
     assert answer["content"] == complete(server)["content"]
-    assert "x-llamalite-ignored" not in {name.lower() for name in headers}
+    assert "x-llamalite-ignored" not in headers
 
 
 def test_tokens_there_and_back(server: Server) -> None:
