@@ -11,6 +11,7 @@ from typing import Any
 
 from llamalite.config.layers import Effective
 from llamalite.core.vocab import Vocab
+from llamalite.engine.literal import Literal
 from llamalite.text.bos import needs_bos
 from llamalite.text.chat_template import ChatTemplate
 from llamalite.text.templates import ChosenTemplate
@@ -42,6 +43,7 @@ class Prompting:
         self.system_prompt = defaults.system_prompt
         self._opening = [{"role": role, "content": text} for role, text in defaults.messages]
         self._template: ChatTemplate | None = None
+        self._literal = Literal(vocab)
 
     @property
     def source(self) -> str:
@@ -83,8 +85,19 @@ class Prompting:
         return self._template.render(messages, **kwargs)
 
     def of_messages(self, messages: Sequence[Message], **kwargs: Any) -> list[int]:
-        """Return the tokens of messages; otherwise as `render`."""
-        return self.of_text(self.render(messages, **kwargs))
+        """Return the tokens of messages, in which users' control tokens are text.
+
+        Otherwise as `render`.
+        """
+        messages, mark = self._literal.marked(messages)
+        text = self.render(messages, **kwargs)
+        if mark is None:
+            return self.of_text(text)
+        first, *rest = text.split(mark)
+        tokens = self.of_text(first)
+        for part in rest:
+            tokens += self.vocab.tokenize(part, add_special=False, parse_special=True)
+        return tokens
 
     def of_text(self, text: str) -> list[int]:
         """Return the tokens of a text, with exactly one BOS if the model wants one."""

@@ -25,6 +25,7 @@ from llamalite.server.openai.chat import ChatCompletions
 from llamalite.server.openai.completions import Completions
 from llamalite.server.openai.embeddings import Embeddings
 from llamalite.server.openai.models import Models
+from llamalite.server.openapi import OpenAPI
 from llamalite.server.problems import HTTPProblem, on_error, on_http_error
 from llamalite.server.site import Site, SiteConfig, configured_site, settings_of
 
@@ -77,6 +78,7 @@ def create_app(
         "/tokenize": Tokenize(site), "/detokenize": Detokenize(site),
         "/apply-template": ApplyTemplate(site), "/props": Props(site), "/slots": Slots(site),
         "/slots/{number:int}": SlotAction(),
+        "/openapi.json": OpenAPI(),
         **{path: NotYet(path) for path in _NOT_YET},
     }  # fmt: skip
     for path, resource in routes.items():

@@ -16,14 +16,20 @@ __all__ = ["smollm2"]
 SERVERS = ["waitress", "gunicorn", "uwsgi", "cheroot"]
 
 
+@pytest.fixture(scope="session")
+def waitress(smollm2: Path) -> Iterator[Server]:
+    """Yield `llamalite serve`: 4 slots of 1024 tokens."""
+    with serving(
+        str(smollm2), "--alias=smollm2", "--ctx-size=1024", "--parallel=4", "--api-key=sesame"
+    ) as started:
+        yield started
+
+
 @pytest.fixture(scope="session", params=SERVERS)
 def server(request: pytest.FixtureRequest, smollm2: Path) -> Iterator[Server]:
-    """Yield the same app under each WSGI server: 4 slots of 1024 tokens."""
+    """Yield the same app under each WSGI server."""
     if request.param == "waitress":
-        with serving(
-            str(smollm2), "--alias=smollm2", "--ctx-size=1024", "--parallel=4", "--api-key=sesame"
-        ) as started:
-            yield started
+        yield request.getfixturevalue("waitress")
         return
     module = {"uwsgi": "pyuwsgi"}.get(request.param, request.param)
     pytest.importorskip(module, reason=f"{module} isn't installed")

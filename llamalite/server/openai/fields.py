@@ -110,6 +110,8 @@ def sampling_of(
     if fields.top_k == -1:
         said["top_k"] = 0
     if fields.seed is not None:
+        if not -(2**63) <= fields.seed < 2**63:
+            raise refuse(400, "seed: a whole number of 64 bits is wanted", param="seed")
         seed = fields.seed % 2**32
         said["seed"] = None if seed == 2**32 - 1 else seed  # llama.h's word for a random one
     if max_tokens is not None:

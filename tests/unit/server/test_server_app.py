@@ -133,3 +133,15 @@ def test_models_of_an_empty_computer() -> None:
     client = client_of()
     assert client.simulate_get("/v1/models").json == {"object": "list", "data": []}
     assert client.simulate_get("/v1/models/a/b").status_code == 404
+
+
+def test_the_description_names_every_field_of_every_schema() -> None:
+    said = client_of().simulate_get("/openapi.json").json
+    assert said["openapi"].startswith("3.1")
+    chat = said["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]
+    assert chat["application/json"]["schema"] == {"$ref": "#/components/schemas/ChatRequest"}
+    properties = said["components"]["schemas"]["ChatRequest"]["properties"]
+    assert {"messages", "temperature", "response_format", "top_k"} <= set(properties)
+    assert "tools" not in properties  # they come with a later version
+    for path in said["paths"]:
+        assert client_of().simulate_options(path).status_code != 404
