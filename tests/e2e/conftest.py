@@ -13,7 +13,8 @@ from support.real_models import smollm2
 __all__ = ["smollm2"]
 
 
-SERVERS = ["waitress", "gunicorn", "uwsgi", "cheroot"]
+OTHERS = ("gunicorn", "uwsgi", "cheroot")
+SERVERS = ["waitress", *(pytest.param(name, marks=pytest.mark.servers) for name in OTHERS)]
 
 
 @pytest.fixture(scope="session")
